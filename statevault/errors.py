@@ -1,0 +1,166 @@
+"""Every error that statevault raises on purpose: one tree, divided by what a handler would do.
+
+* Something is not there, or is there already: :class:`StateNotFoundError`, :class:`StatePrunedError`,
+  :class:`ComponentNotFoundError`, :class:`StateExistsError`.
+* The bytes are not what they should be: :class:`CorruptStateError`, :class:`FormatError`.
+* The caller gave something that can't be kept or trusted: :class:`UnsupportedTypeError`,
+  :class:`InvalidNameError`, :class:`PickleNotAllowedError`.
+* A save did not happen, a later one may: :class:`SaveFencedError`, :class:`SaveSupersededError`,
+  :class:`StagingSpaceError`.
+* The storage failed: :class:`StorageError` and its kin, whose :attr:`~StorageError.transient` says whether
+  trying again can help.
+
+Each class also inherits the builtin that people catch. All of them survive pickling, so they can cross a
+process pool.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typing_extensions import override
+
+__all__ = [
+    "ComponentNotFoundError",
+    "CorruptStateError",
+    "FormatError",
+    "InvalidNameError",
+    "MissingExtraError",
+    "ObjectExistsError",
+    "ObjectNotFoundError",
+    "PauseTimeoutError",
+    "PickleNotAllowedError",
+    "SaveFencedError",
+    "SaveSupersededError",
+    "StagingSpaceError",
+    "StateExistsError",
+    "StateNotFoundError",
+    "StatePrunedError",
+    "StateVaultError",
+    "StorageAccessError",
+    "StorageError",
+    "StorageFullError",
+    "StorageTimeoutError",
+    "StorageUnreachableError",
+    "StoreNotFoundError",
+    "UnsupportedTypeError",
+    "UnsupportedVersionError",
+]
+
+
+class StateVaultError(Exception):
+    """The root of all errors of statevault."""
+
+
+class StateNotFoundError(StateVaultError, FileNotFoundError):
+    """No committed state of that name is in the store."""
+
+
+class StatePrunedError(StateNotFoundError):
+    """The state was there and has been removed by retention."""
+
+
+class ComponentNotFoundError(StateVaultError, KeyError):
+    """A component is registered but not in the state, or asked for but not registered."""
+
+    @override
+    def __str__(self) -> str:
+        # KeyError shows repr(message), which is unreadable for a sentence.
+        return Exception.__str__(self)
+
+
+class StateExistsError(StateVaultError, FileExistsError):
+    """A state of that name exists or existed; names are never used twice."""
+
+
+class CorruptStateError(StateVaultError, ValueError):
+    """Stored bytes are missing, cut short, or do not match their digest."""
+
+
+class FormatError(StateVaultError, ValueError):
+    """Bytes are not in the format that they should be in: foreign, hostile or malformed."""
+
+
+class UnsupportedVersionError(FormatError):
+    """The store or file was written by a newer format than this version of statevault reads."""
+
+
+class UnsupportedTypeError(StateVaultError, TypeError):
+    """An object holds a value that can't be stored without pickle."""
+
+
+class InvalidNameError(StateVaultError, ValueError):
+    """A name of a state, a component or a file can't be used as one."""
+
+
+class PickleNotAllowedError(StateVaultError, ValueError):
+    """A pickle was to be written or read in a store that was made without ``allow_pickle=True``."""
+
+
+class SaveFencedError(StateVaultError):
+    """The save was given up by a prune that took its writer for dead; nothing of it is visible."""
+
+
+class SaveSupersededError(StateVaultError):
+    """The snapshot was replaced by a newer one before its publish began."""
+
+
+class StagingSpaceError(StateVaultError, OSError):
+    """There is no room for a snapshot in the staging folder."""
+
+
+class PauseTimeoutError(StateVaultError, TimeoutError):
+    """A thread did not reach its pause point in time."""
+
+
+class MissingExtraError(StateVaultError, ImportError):
+    """An optional package is needed; the message holds the ``pip install`` that brings it."""
+
+
+class StorageError(StateVaultError, OSError):
+    """A storage backend failed.
+
+    Attributes:
+        transient: Whether the same call may succeed when it is tried again.
+        url: The store, without credentials; empty when not known.
+        key: The object that the call was about; empty when it was about none.
+    """
+
+    def __init__(self, message: str, *, transient: bool = False, url: str = "", key: str = "") -> None:
+        super().__init__(message)
+        self.transient = transient
+        self.url = url
+        self.key = key
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {"transient": self.transient, "url": self.url, "key": self.key}
+        return (type(self), (str(self),), state)
+
+
+class ObjectNotFoundError(StorageError, FileNotFoundError):
+    """No object lies under that key."""
+
+
+class ObjectExistsError(StorageError, FileExistsError):
+    """A create-only put found an object under its key."""
+
+
+class StoreNotFoundError(StorageError, FileNotFoundError):
+    """The bucket (or the folder that should hold the store) does not exist."""
+
+
+class StorageAccessError(StorageError, PermissionError):
+    """The credentials are missing, wrong or not sufficient, or the folder is read-only."""
+
+
+class StorageFullError(StorageError):
+    """The disk or the quota is full."""
+
+
+class StorageTimeoutError(StorageError, TimeoutError):
+    """The backend did not answer in time."""
+
+
+class StorageUnreachableError(StorageError, ConnectionError):
+    """The backend could not be reached, or the connection broke."""

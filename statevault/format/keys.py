@@ -1,0 +1,158 @@
+"""The key of everything that lies in a store (``docs/format.md``, section 1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from statevault.errors import FormatError, InvalidNameError
+from statevault.format.names import check_state_name
+
+__all__ = [
+    "ABORTS",
+    "COMMITS",
+    "FORMAT_KEY",
+    "MAX_SEQUENCE",
+    "PINS",
+    "SESSIONS",
+    "TOMBSTONES",
+    "VAULT",
+    "StateKey",
+    "abort_key",
+    "check_object_key",
+    "commit_key",
+    "manifest_key",
+    "object_key",
+    "parse_state_keys",
+    "pin_key",
+    "session_key",
+    "state_prefix",
+    "tombstone_key",
+]
+
+VAULT = "_vault/"
+FORMAT_KEY = VAULT + "format.json"
+SESSIONS = VAULT + "sessions/"
+COMMITS = VAULT + "commits/"
+TOMBSTONES = VAULT + "tombstones/"
+ABORTS = VAULT + "aborts/"
+PINS = VAULT + "pins/"
+MAX_SEQUENCE = 10**12 - 1
+
+_MANIFEST = "manifest.msgpack.zst"
+_SEQUENCED = re.compile(r"(\d{12})\.(.+)", re.ASCII)
+_TO_ESCAPE = re.compile(rb"[^A-Za-z0-9._,+=@~-]|^\.")
+_MAX_SEGMENT = 180
+_MAX_KEY = 900
+
+
+class StateKey(NamedTuple):
+    """What the key of a commit marker or a tombstone says. Sorts in the order of states."""
+
+    sequence: int
+    state: str
+
+
+def session_key(state: str) -> str:
+    """The key of the record that a save of `state` has begun."""
+    return SESSIONS + state
+
+
+def commit_key(sequence: int, state: str) -> str:
+    """The key of the commit marker of `state`."""
+    return f"{COMMITS}{sequence:012d}.{state}"
+
+
+def tombstone_key(sequence: int, state: str) -> str:
+    """The key of the record that `state` is gone for good."""
+    return f"{TOMBSTONES}{sequence:012d}.{state}"
+
+
+def abort_key(state: str) -> str:
+    """The key of the record that the writer of `state` was taken for dead."""
+    return ABORTS + state
+
+
+def pin_key(state: str, pin: str) -> str:
+    """The key of the pin named `pin` on `state`."""
+    return f"{PINS}{state}/{pin}"
+
+
+def state_prefix(state: str) -> str:
+    """What the keys of all objects in the folder of `state` start with."""
+    return state + "/"
+
+
+def manifest_key(state: str) -> str:
+    """The key of the manifest of `state`."""
+    return state_prefix(state) + _MANIFEST
+
+
+def parse_state_keys(keys: Iterable[str], prefix: str) -> list[StateKey]:
+    """Read sequences and names from the keys of commit markers or tombstones.
+
+    Args:
+        keys: Any keys; those that do not start with `prefix` are left out, and so are foreign objects, whose
+            keys no version of statevault writes.
+        prefix: :data:`COMMITS` or :data:`TOMBSTONES`.
+
+    Returns:
+        In the order of states.
+    """
+    parsed = (_parse_state_key(key.removeprefix(prefix)) for key in keys if key.startswith(prefix))
+    return sorted(key for key in parsed if key is not None)
+
+
+def _parse_state_key(name: str) -> StateKey | None:
+    match = _SEQUENCED.fullmatch(name)
+    if match is None:
+        return None
+    try:
+        return StateKey(int(match[1]), check_state_name(match[2]))
+    except InvalidNameError:
+        return None
+
+
+def object_key(state: str, logical_path: str, *, compressed: bool) -> str:
+    """The key of the object that holds the new chunks of a file.
+
+    The state's manifest has a key of its own: a file of a component can't take it.
+    """
+    suffix = ".zst" if compressed else ""
+    segments = [_escape(segment) for segment in logical_path.split("/")]
+    key = f"{state}/{'/'.join(segments)}{suffix}"
+    if len(key) > _MAX_KEY:
+        key = f"{state}/{segments[0]}/~{_hash(logical_path)}{suffix}"
+    if key == manifest_key(state):
+        key = f"{state}/~{_hash(logical_path)}{suffix}"
+    return key
+
+
+def check_object_key(key: str) -> str:
+    """Return the key of a data object, as a manifest names it, if it lies in the folder of some state.
+
+    Raises:
+        FormatError: The key leaves the store, or names something that is no state's data.
+    """
+    state, _, rest = key.partition("/")
+    try:
+        check_state_name(state)
+    except InvalidNameError:
+        raise FormatError(f"the manifest names the object {key!r}, which is in no state's folder") from None
+    if not key.isascii() or not key.isprintable() or any(s in ("", ".", "..") for s in rest.split("/")):
+        raise FormatError(f"the manifest names the object {key!r}, which is no key of a state's data")
+    return key
+
+
+def _escape(segment: str) -> str:
+    escaped = _TO_ESCAPE.sub(lambda match: b"%%%02X" % match[0][0], segment.encode()).decode("ascii")
+    if len(escaped) > _MAX_SEGMENT:
+        escaped = f"{escaped[:140]}~{_hash(segment)}"
+    return escaped
+
+
+def _hash(text: str) -> str:
+    return blake3(text.encode()).hexdigest()[:32]

@@ -1,0 +1,202 @@
+"""The manifest: the list of a state's files and of where each chunk of them lies (``docs/format.md``, section 3).
+
+A :class:`Manifest` that exists is consistent: whoever holds one needs to check no name, index or size again.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+import msgpack
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from statevault.errors import FormatError, InvalidNameError
+from statevault.format.chunking import MAX_CHUNK
+from statevault.format.keys import check_object_key, state_prefix
+from statevault.format.names import check_logical_path, check_no_path_is_a_folder
+from statevault.format.records import (
+    FORMAT_VERSION,
+    MAX_MANIFEST_SIZE,
+    ComponentName,
+    Sequence,
+    Size,
+    StateName,
+    check_version,
+)
+
+__all__ = ["ENCODING_PLAIN", "ENCODING_ZSTD", "Chunk", "DirectoryEntry", "FileEntry", "Manifest", "ObjectEntry"]
+
+ENCODING_PLAIN = 0
+ENCODING_ZSTD = 1
+_HOLDS_PICKLE = 1
+
+Index = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Chunk(NamedTuple):
+    """A piece of a file.
+
+    Attributes:
+        object: Index into :attr:`Manifest.objects`.
+        offset: Where in the object it begins.
+        stored: Bytes it takes in the object.
+        size: Bytes it has once decoded.
+        digest: BLAKE3 of the decoded bytes.
+        encoding: :data:`ENCODING_PLAIN` or :data:`ENCODING_ZSTD`.
+    """
+
+    object: Index
+    offset: Size
+    stored: Annotated[int, Field(ge=1, le=2 * MAX_CHUNK)]
+    size: Annotated[int, Field(ge=1, le=MAX_CHUNK)]
+    digest: Annotated[bytes, Field(min_length=32, max_length=32)]
+    encoding: Annotated[int, Field(ge=ENCODING_PLAIN, le=ENCODING_ZSTD)]
+
+
+class ObjectEntry(NamedTuple):
+    """An object that chunks lie in: its key and its size in bytes."""
+
+    key: str
+    size: Size
+
+
+class DirectoryEntry(NamedTuple):
+    """A folder without files: the index of its component and its logical path."""
+
+    component: Index
+    path: str
+
+
+class FileEntry(NamedTuple):
+    """A file of a state.
+
+    Attributes:
+        component: Index into :attr:`Manifest.components`.
+        path: Its logical path.
+        size: Bytes.
+        flags: Bit 0: holds pickles.
+        chunks: Its content, in order.
+    """
+
+    component: Index
+    path: str
+    size: Size
+    flags: Annotated[int, Field(ge=0, le=_HOLDS_PICKLE)]
+    chunks: list[Chunk]
+
+    @property
+    def holds_pickle(self) -> bool:
+        """Whether loading the file runs code that it brings."""
+        return bool(self.flags & _HOLDS_PICKLE)
+
+    @property
+    def stored_size(self) -> int:
+        """Bytes that its chunks take in the store."""
+        return sum(chunk.stored for chunk in self.chunks)
+
+
+class Manifest(BaseModel):
+    """Everything that restoring a state needs to know."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    format: Literal["statevault-manifest"] = "statevault-manifest"
+    version: int = FORMAT_VERSION
+    state: StateName
+    sequence: Sequence
+    created_at: AwareDatetime
+    writer: str
+    base: StateName | None
+    components: list[ComponentName]
+    directories: list[DirectoryEntry]
+    objects: list[ObjectEntry]
+    files: list[FileEntry]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for entry in self.objects:
+            check_object_key(entry.key)
+            if self.base is None and not entry.key.startswith(state_prefix(self.state)):
+                raise FormatError(f"the object {entry.key!r} is in the folder of another state, but there is no base")
+        paths = [file.path for file in self.files]
+        for path in (*paths, *(directory.path for directory in self.directories)):
+            check_logical_path(path)
+        check_no_path_is_a_folder(paths)
+        if not set(paths).isdisjoint(directory.path for directory in self.directories):
+            raise FormatError("a path is listed as a file and as a folder")
+        if len(set(self.components)) != len(self.components):
+            raise FormatError("a component occurs twice")
+        owners = [file.component for file in self.files] + [directory.component for directory in self.directories]
+        if any(owner >= len(self.components) for owner in owners):
+            raise FormatError("a file belongs to a component that is not listed")
+        for file in self.files:
+            self._check_chunks(file)
+        return self
+
+    def _check_chunks(self, file: FileEntry) -> None:
+        total = 0
+        for chunk in file.chunks:
+            if chunk.object >= len(self.objects):
+                raise FormatError(f"the file {file.path!r} refers to an object that is not listed")
+            if chunk.offset + chunk.stored > self.objects[chunk.object].size:
+                raise FormatError(f"the file {file.path!r} refers to bytes behind the end of an object")
+            if chunk.encoding == ENCODING_PLAIN and chunk.stored != chunk.size:
+                raise FormatError(f"the file {file.path!r} has a plain chunk of two sizes")
+            total += chunk.size
+        if total != file.size:
+            raise FormatError(f"the chunks of {file.path!r} have {total} bytes, the file {file.size}")
+
+    def pack(self) -> bytes:
+        """Encode as msgpack (not yet compressed)."""
+        fields = self.model_dump(mode="python")
+        fields["created_at"] = self.created_at.isoformat()
+        packed: bytes = msgpack.packb(fields, use_bin_type=True)
+        return packed
+
+    @classmethod
+    def unpack(cls, data: bytes, *, where: str) -> Self:
+        """Decode and check.
+
+        Args:
+            data: What :meth:`pack` made.
+            where: Key and store, for messages.
+
+        Raises:
+            UnsupportedVersionError: It is of a newer format.
+            FormatError: It is malformed, inconsistent or hostile.
+        """
+        where = f"the manifest {where}"
+        if len(data) > MAX_MANIFEST_SIZE:
+            raise FormatError(f"{where} has {len(data)} bytes; at most {MAX_MANIFEST_SIZE} are allowed")
+        try:
+            fields: Any = msgpack.unpackb(data, raw=False, strict_map_key=True)
+        except Exception as error:  # noqa: BLE001 - msgpack raises many kinds on malformed input
+            raise FormatError(f"{where} is not msgpack: {error!r}") from None
+        check_version(fields, where=where)
+        try:
+            fields["created_at"] = datetime.fromisoformat(fields["created_at"])
+            return cls.model_validate(_with_tuples(fields))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise FormatError(f"{where} is malformed: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        except (FormatError, InvalidNameError) as error:
+            raise FormatError(f"{where} is not acceptable: {error}") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"{where} is malformed: {error!r}") from None
+
+
+def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """Make the named tuples of msgpack's lists, which strict validation tells from tuples."""
+    fields["directories"] = [DirectoryEntry(*entry) for entry in fields["directories"]]
+    fields["objects"] = [ObjectEntry(*entry) for entry in fields["objects"]]
+    fields["files"] = [
+        FileEntry(component, path, size, flags, [Chunk(*chunk) for chunk in chunks])
+        for component, path, size, flags, chunks in fields["files"]
+    ]
+    return fields

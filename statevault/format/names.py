@@ -1,0 +1,85 @@
+"""Which names are allowed for states, components and files (``docs/format.md``, section 1).
+
+Names come from users, from clocks and from manifests that somebody else may have written. All of them are
+checked here, so that no other module needs to ask whether a name can leave its folder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from statevault.errors import FormatError, InvalidNameError
+
+__all__ = ["check_component_name", "check_logical_path", "check_no_path_is_a_folder", "check_state_name"]
+
+_STATE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,:+=@~-]{0,199}")
+_FORBIDDEN_IN_SEGMENT = re.compile(r"[\x00-\x1f\x7f\\]")
+_MAX_SEGMENT_BYTES = 255
+_MAX_PATH_BYTES = 4096
+
+
+def check_state_name(name: str) -> str:
+    """Return the name of a state if it can be one.
+
+    Raises:
+        InvalidNameError: It can't; the message says what is allowed.
+    """
+    if _STATE_NAME.fullmatch(name) is None:
+        raise InvalidNameError(
+            f"{name!r} can't be the name of a state: use 1 to 200 characters out of A-Z a-z 0-9 . _ , : + = @ ~ -, "
+            "the first one a letter or digit (a name is one path segment: no '/')"
+        )
+    return name
+
+
+def check_logical_path(path: str) -> str:
+    """Return the path of a file inside a state if it is relative, portable, and stays inside.
+
+    Raises:
+        InvalidNameError: It isn't.
+    """
+    try:
+        length = len(path.encode())
+    except UnicodeEncodeError:
+        raise InvalidNameError(f"the file name {path!r} is not valid Unicode: rename the file") from None
+    if length > _MAX_PATH_BYTES:
+        raise InvalidNameError(f"the path {path[:80]!r}… has {length} bytes; at most {_MAX_PATH_BYTES} are allowed")
+    for segment in path.split("/"):
+        if segment in ("", ".", ".."):
+            raise InvalidNameError(f"the path {path!r} is not a plain relative path: it has the segment {segment!r}")
+        if _FORBIDDEN_IN_SEGMENT.search(segment):
+            raise InvalidNameError(f"the path {path!r} has a backslash or a control character: rename the file")
+        if len(segment.encode()) > _MAX_SEGMENT_BYTES:
+            raise InvalidNameError(f"a name in the path {path[:80]!r}… has more than {_MAX_SEGMENT_BYTES} bytes")
+    return path
+
+
+def check_component_name(name: str) -> str:
+    """Return the name of a component if it can be one: a logical path of one segment.
+
+    Raises:
+        InvalidNameError: It can't.
+    """
+    if "/" in name:
+        raise InvalidNameError(f"the component name {name!r} has a '/': a component's name is one path segment")
+    return check_logical_path(name)
+
+
+def check_no_path_is_a_folder(paths: Iterable[str]) -> None:
+    """Check that paths are distinct and none of them is also the folder of another one.
+
+    Raises:
+        FormatError: Two paths can't both be files.
+    """
+    files: set[str] = set()
+    for path in paths:
+        if path in files:
+            raise FormatError(f"the path {path!r} occurs twice")
+        files.add(path)
+    for path in files:
+        parent = path.rpartition("/")[0]
+        while parent:
+            if parent in files:
+                raise FormatError(f"{parent!r} is a file and the folder of {path!r}")
+            parent = parent.rpartition("/")[0]

@@ -1,0 +1,23 @@
+"""Saving and loading states: the store, its snapshots, its publishes, its catalog and its policies."""
+
+from statevault.codecs import load_pickle, read_tree, save_pickle, write_tree
+from statevault.state_persistence.conditions import PeriodicSaveCondition
+from statevault.state_persistence.info import StateInfo
+from statevault.state_persistence.keepers import LatestStatesKeeper, StatesKeeper
+from statevault.state_persistence.mixin import PersistentStateMixin
+from statevault.state_persistence.prune import PruneResult
+from statevault.state_persistence.store import StateStore
+
+__all__ = [
+    "LatestStatesKeeper",
+    "PeriodicSaveCondition",
+    "PersistentStateMixin",
+    "PruneResult",
+    "StateInfo",
+    "StateStore",
+    "StatesKeeper",
+    "load_pickle",
+    "read_tree",
+    "save_pickle",
+    "write_tree",
+]

@@ -1,0 +1,227 @@
+"""Which states are in a store.
+
+A state is visible if its commit marker is there and its tombstone is not. Markers are immutable and names are
+never used twice, so that a marker that was read once is never read again; what is visible is asked anew each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from statevault.errors import (
+    CorruptStateError,
+    FormatError,
+    ObjectNotFoundError,
+    StateNotFoundError,
+    StatePrunedError,
+    UnsupportedVersionError,
+)
+from statevault.format.keys import (
+    ABORTS,
+    COMMITS,
+    FORMAT_KEY,
+    PINS,
+    SESSIONS,
+    TOMBSTONES,
+    VAULT,
+    StateKey,
+    commit_key,
+    parse_state_keys,
+    tombstone_key,
+)
+from statevault.format.records import MAX_RECORD_SIZE, CommitRecord, FormatRecord, SessionRecord
+from statevault.storage import Storage
+
+__all__ = ["Catalog", "Listing"]
+
+_READERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What one LIST of all records said.
+
+    Keys sort so that commits come before tombstones: a state that is pruned meanwhile is not visible.
+
+    Attributes:
+        commits: All states with a marker, oldest first.
+        tombstones: All states with a tombstone, oldest first.
+        sessions: Names of all states with a session.
+        aborts: Names of all states whose writer was taken for dead.
+        pins: Names of pinned states.
+    """
+
+    commits: tuple[StateKey, ...] = ()
+    tombstones: tuple[StateKey, ...] = ()
+    sessions: frozenset[str] = frozenset()
+    aborts: frozenset[str] = frozenset()
+    pins: frozenset[str] = frozenset()
+
+    @property
+    def visible(self) -> list[StateKey]:
+        """The visible states, oldest first."""
+        dead = {key.state for key in self.tombstones}
+        return [key for key in self.commits if key.state not in dead]
+
+    @property
+    def names(self) -> set[str]:
+        """All names that occur in any record."""
+        return {key.state for key in (*self.commits, *self.tombstones)} | self.sessions | self.aborts | self.pins
+
+    @property
+    def last_sequence(self) -> int:
+        """The largest sequence that occurs, 0 if none does."""
+        return max((key.sequence for key in (*self.commits, *self.tombstones)), default=0)
+
+
+class Catalog:
+    """The committed states of one store."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._markers: dict[StateKey, CommitRecord] = {}
+        self._oversized: set[str] = set()
+        self._is_store = False
+
+    def check_format(self) -> bool:
+        """Whether the root holds a store at all.
+
+        Returns:
+            False if it holds nothing of statevault's.
+
+        Raises:
+            UnsupportedVersionError: It was written by a newer version.
+            FormatError: ``_vault/format.json`` is not statevault's.
+            StorageError: The storage failed.
+        """
+        if not self._is_store:
+            try:
+                data = self._storage.get(FORMAT_KEY)
+            except ObjectNotFoundError:
+                return False
+            FormatRecord.from_json(data, where=self._where(FORMAT_KEY))
+            self._is_store = True
+        return True
+
+    def make_store(self) -> None:
+        """Write ``_vault/format.json`` where it is missing. Its bytes are the same from every writer."""
+        if not self.check_format():
+            self._storage.put(FORMAT_KEY, FormatRecord().to_json())
+            self._is_store = True
+
+    def listing(self) -> Listing:
+        """LIST all records.
+
+        Raises:
+            StorageError: The storage failed.
+            FormatError: The store can't be read by this version, or is none.
+        """
+        if not self.check_format():
+            return Listing()
+        infos = list(self._storage.list(VAULT))
+        keys = [info.key for info in infos]
+        self._oversized = {info.key for info in infos if info.size > MAX_RECORD_SIZE}
+        return Listing(
+            commits=tuple(parse_state_keys(keys, COMMITS)),
+            tombstones=tuple(parse_state_keys(keys, TOMBSTONES)),
+            sessions=frozenset(key.removeprefix(SESSIONS) for key in keys if key.startswith(SESSIONS)),
+            aborts=frozenset(key.removeprefix(ABORTS) for key in keys if key.startswith(ABORTS)),
+            pins=frozenset(key.removeprefix(PINS).partition("/")[0] for key in keys if key.startswith(PINS)),
+        )
+
+    def session(self, state: str) -> SessionRecord:
+        """Read the session of a state.
+
+        Raises:
+            ObjectNotFoundError: It has none.
+            FormatError: It can't be read.
+        """
+        key = SESSIONS + state
+        return SessionRecord.from_json(self._storage.get(key), where=self._where(key))
+
+    def record(self, key: StateKey) -> CommitRecord:
+        """Read a commit marker.
+
+        Raises:
+            StatePrunedError: It went away since it was listed.
+            CorruptStateError: Its bytes are damaged.
+            UnsupportedVersionError: It was written by a newer version.
+            StorageError: The storage failed.
+        """
+        if key not in self._markers:
+            self._markers[key] = self._read(key)
+        return self._markers[key]
+
+    def records(self, keys: Iterable[StateKey]) -> list[CommitRecord | CorruptStateError]:
+        """Read many markers, several at once; a state that was pruned meanwhile is left out.
+
+        Returns:
+            In the order of `keys`; for a damaged marker the error.
+        """
+        keys = list(keys)
+        missing = [key for key in keys if key not in self._markers]
+        damaged: dict[StateKey, CorruptStateError] = {}
+
+        def fetch(key: StateKey) -> None:
+            try:
+                self._markers[key] = self._read(key)
+            except StatePrunedError:
+                pass
+            except CorruptStateError as error:
+                damaged[key] = error
+
+        if len(missing) == 1:
+            fetch(missing[0])
+        elif missing:
+            with ThreadPoolExecutor(min(_READERS, len(missing)), "statevault-catalog") as pool:
+                list(pool.map(fetch, missing))
+        return [self._markers.get(key) or damaged[key] for key in keys if key in self._markers or key in damaged]
+
+    def find(self, name: str) -> StateKey:
+        """Find a visible state.
+
+        Raises:
+            StatePrunedError: It was removed.
+            StateNotFoundError: It never was.
+        """
+        listing = self.listing()
+        for key in listing.visible:
+            if key.state == name:
+                return key
+        if any(key.state == name for key in listing.tombstones):
+            raise StatePrunedError(f"the state {name!r} was removed from {self._storage.url} by retention")
+        known = [key.state for key in listing.visible]
+        newest = f"the newest of {len(known)} is {known[-1]!r}" if known else "the store is empty"
+        raise StateNotFoundError(f"no state {name!r} in {self._storage.url}: {newest}")
+
+    def is_tombstoned(self, key: StateKey) -> bool:
+        """Whether a state is gone for good."""
+        return self._storage.exists(tombstone_key(*key))
+
+    def forget(self, keys: Iterable[StateKey]) -> None:
+        """Drop cached markers, of states that were pruned."""
+        for key in keys:
+            self._markers.pop(key, None)
+
+    def _read(self, key: StateKey) -> CommitRecord:
+        where = self._where(commit_key(*key))
+        if commit_key(*key) in self._oversized:
+            raise CorruptStateError(f"the commit marker {where} has over {MAX_RECORD_SIZE} bytes: not statevault's")
+        try:
+            data = self._storage.get(commit_key(*key))
+        except ObjectNotFoundError:
+            raise StatePrunedError(f"the state {key.state!r} was removed from {self._storage.url}") from None
+        try:
+            record = CommitRecord.from_json(data, where=where)
+        except UnsupportedVersionError:
+            raise
+        except FormatError as error:
+            raise CorruptStateError(f"the state {key.state!r} is damaged: {error}") from None
+        if (record.sequence, record.state) != key:
+            raise CorruptStateError(f"the commit marker {where} is of another state ({record.state!r})")
+        return record
+
+    def _where(self, key: str) -> str:
+        return f"{key} of {self._storage.url}"

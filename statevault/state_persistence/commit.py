@@ -1,0 +1,240 @@
+"""Steps 1 to 7 of saving a state (``docs/format.md``, section 5). The order of the steps is the protocol."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from time import perf_counter
+
+from pydantic import JsonValue
+
+from statevault.codecs import compress_chunk, digest
+from statevault.errors import (
+    FormatError,
+    ObjectExistsError,
+    SaveFencedError,
+    StateExistsError,
+    StorageError,
+    UnsupportedTypeError,
+)
+from statevault.format.keys import (
+    StateKey,
+    abort_key,
+    commit_key,
+    manifest_key,
+    session_key,
+    tombstone_key,
+)
+from statevault.format.manifest import Manifest
+from statevault.format.records import CommitRecord, ManifestRef, SessionRecord
+from statevault.state_persistence.catalog import Catalog
+from statevault.state_persistence.names import StateNames
+from statevault.state_persistence.snapshot import Snapshot
+from statevault.state_persistence.upload import StateContent, upload_files
+from statevault.storage import Storage
+
+__all__ = ["check_metadata", "commit_snapshot", "writer_name"]
+
+_logger = logging.getLogger(__name__)
+_TRIES_WHEN_FENCED = 3
+_TRIES_OF_MARKER = 3
+_MAX_METADATA = 4 * 1024**2
+
+
+def writer_name() -> str:
+    """A name for a writer of this process: host, process and a random part."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def commit_snapshot(
+    storage: Storage,
+    catalog: Catalog,
+    snapshot: Snapshot,
+    *,
+    names: StateNames,
+    name: str | None,
+    writer: str,
+    metadata: Mapping[str, JsonValue],
+) -> CommitRecord:
+    """Publish a snapshot as a committed state.
+
+    Args:
+        storage: The store's objects.
+        catalog: The store's states.
+        snapshot: What is saved.
+        names: Makes the state's name, unless `name` is given.
+        name: The name that the caller wants.
+        writer: Who saves.
+        metadata: What the caller wants to find in ``StateInfo.metadata``.
+
+    Returns:
+        The commit marker: the state is visible and stays so until retention takes it.
+
+    Raises:
+        StateExistsError: `name` is or was the name of a state.
+        SaveFencedError: Again and again a prune took this writer for dead.
+        StorageError: The storage failed. If the error came from the commit marker's own put, the message says so:
+            then the state, which is complete, may still become visible.
+    """
+    for attempt in range(1, _TRIES_WHEN_FENCED + 1):
+        try:
+            return _commit_once(storage, catalog, snapshot, names=names, name=name, writer=writer, metadata=metadata)
+        except SaveFencedError as error:
+            if name is not None or attempt == _TRIES_WHEN_FENCED:
+                raise
+            _logger.warning("%s; saving again under a new name", error)
+    raise AssertionError("the last try returns or raises")
+
+
+def _commit_once(
+    storage: Storage,
+    catalog: Catalog,
+    snapshot: Snapshot,
+    *,
+    names: StateNames,
+    name: str | None,
+    writer: str,
+    metadata: Mapping[str, JsonValue],
+) -> CommitRecord:
+    began = perf_counter()
+    catalog.make_store()
+    # Step 1: the place in the order of states. (No base is chosen: every save is a full one.)
+    listing = catalog.listing()
+    key = StateKey(listing.last_sequence + 1, _choose_name(listing.names, names, name, snapshot.created_at))
+    # Step 2: the session, before any data: a prune that lists data after it also lists the session.
+    session = SessionRecord(
+        state=key.state, sequence=key.sequence, writer=writer, base=None, started_at=datetime.now(UTC)
+    )
+    _put_session(storage, session)
+    # Step 3 checks the base, if there is one.
+    # Step 4: everything that the marker will name, durable and of the right size.
+    content = upload_files(storage, key.state, snapshot)
+    record = _put_manifest(storage, key, snapshot, content, writer=writer, metadata=metadata)
+    # Step 5: with this put the state exists. Nothing it needs may come after.
+    _put_marker(storage, key, record)
+    # Step 6: only after the marker. A prune writes its abort first and looks for the marker after, so at least
+    # one of the two sees the other.
+    for fence in (abort_key(key.state), tombstone_key(*key)):
+        if storage.exists(fence):
+            raise SaveFencedError(
+                f"the save of {key.state!r} to {storage.url} was given up by a prune that took its writer for dead"
+            )
+    # Step 7: the save is acknowledged whether or not this succeeds; a session with a marker protects nothing.
+    with suppress(StorageError):
+        storage.delete([session_key(key.state)])
+    _logger.info(
+        "Saved %s to %s: %d files, %d bytes (%d uploaded) in %.2f s",
+        key.state,
+        storage.url,
+        record.files,
+        record.size,
+        record.new_size,
+        perf_counter() - began,
+    )
+    return record
+
+
+def _choose_name(taken: set[str], names: StateNames, name: str | None, created_at: datetime) -> str:
+    if name is None:
+        return names.next(created_at, taken)
+    if name in taken:
+        raise StateExistsError(f"the name {name!r} is or was that of a state: names are never used twice")
+    return names.reserve(name)
+
+
+def _put_session(storage: Storage, session: SessionRecord) -> None:
+    try:
+        # Create-only where the backend can: the last line of defence against two writers with one name.
+        storage.put(session_key(session.state), session.to_json(), create_only=True)
+    except ObjectExistsError:
+        raise StateExistsError(f"another writer is saving {session.state!r} to {storage.url}") from None
+
+
+def _put_manifest(
+    storage: Storage,
+    key: StateKey,
+    snapshot: Snapshot,
+    content: StateContent,
+    *,
+    writer: str,
+    metadata: Mapping[str, JsonValue],
+) -> CommitRecord:
+    manifest = Manifest(
+        state=key.state,
+        sequence=key.sequence,
+        created_at=snapshot.created_at,
+        writer=writer,
+        base=None,
+        components=list(snapshot.components),
+        directories=content.directories,
+        objects=content.objects,
+        files=content.files,
+    )
+    packed = manifest.pack()
+    stored = compress_chunk(packed)
+    storage.put(manifest_key(key.state), stored)
+    return CommitRecord(
+        state=key.state,
+        sequence=key.sequence,
+        created_at=snapshot.created_at,
+        writer=writer,
+        base=None,
+        files=len(content.files),
+        size=manifest.size,
+        stored_size=sum(file.stored_size for file in content.files),
+        new_size=content.new_size,
+        components=list(snapshot.components),
+        metadata=dict(metadata),
+        manifest=ManifestRef(length=len(stored), size=len(packed), digest=digest(stored).hex()),
+    )
+
+
+def _put_marker(storage: Storage, key: StateKey, record: CommitRecord) -> None:
+    """Put the marker, and find out whether it is there when the answer is lost."""
+    marker = record.to_json()
+    for attempt in range(1, _TRIES_OF_MARKER + 1):
+        try:
+            storage.put(commit_key(*key), marker)
+        except StorageError as error:
+            if _is_there(storage, commit_key(*key), marker):
+                return
+            if attempt == _TRIES_OF_MARKER:
+                error.add_note(
+                    f"the commit marker of {key.state!r} has no known outcome: "
+                    "the state, which is complete, may still become visible"
+                )
+                raise
+        else:
+            return
+
+
+def _is_there(storage: Storage, key: str, content: bytes) -> bool:
+    try:
+        return storage.get(key) == content
+    except StorageError:
+        return False
+
+
+def check_metadata(metadata: Mapping[str, JsonValue] | None) -> dict[str, JsonValue]:
+    """Return metadata as it will be read back, if it is a JSON object of acceptable size.
+
+    Raises:
+        UnsupportedTypeError: It holds a value that JSON has not.
+        FormatError: It is too large.
+    """
+    try:
+        encoded = json.dumps(dict(metadata or {}), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UnsupportedTypeError(
+            f"metadata must be a JSON object (str, bool, None, finite numbers, lists and dicts of them): {error}"
+        ) from None
+    if len(encoded) > _MAX_METADATA:
+        raise FormatError(f"metadata has {len(encoded)} bytes of JSON; at most {_MAX_METADATA} are allowed")
+    decoded: dict[str, JsonValue] = json.loads(encoded)
+    return decoded

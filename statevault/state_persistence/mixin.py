@@ -1,0 +1,29 @@
+"""The interface of everything whose state is saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["PersistentStateMixin"]
+
+
+class PersistentStateMixin:
+    """An object whose state can be saved under a path and loaded from it.
+
+    Both methods do nothing here, so that a class without state needs neither.
+    """
+
+    def save_state(self, path: Path) -> None:
+        """Save the state under a path.
+
+        Args:
+            path: A path, in a folder that exists, at which nothing lies yet. The object makes of it what it
+                likes: a folder with files, or one file, with a suffix of its choice.
+        """
+
+    def load_state(self, path: Path) -> None:
+        """Load the state that :meth:`save_state` saved under a path.
+
+        Args:
+            path: The same path, as it was given to :meth:`save_state`; only its parents may differ.
+        """

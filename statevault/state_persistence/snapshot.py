@@ -1,0 +1,171 @@
+"""The cut, held in staging: what the components wrote, before any of it is published."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+
+from statevault.codecs import holds_pickle, pickle_policy
+from statevault.errors import InvalidNameError, StagingSpaceError, UnsupportedTypeError
+from statevault.format.names import check_logical_path
+from statevault.state_persistence.mixin import PersistentStateMixin
+from statevault.state_persistence.staging import Staging
+
+__all__ = ["Snapshot", "SnapshotFile", "component_path", "take_snapshot"]
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFile:
+    """A file that a component wrote.
+
+    Attributes:
+        component: Index of its component.
+        logical_path: Its path in the state.
+        path: Where it lies now.
+        size: Bytes.
+        holds_pickle: Whether loading it runs code.
+    """
+
+    component: int
+    logical_path: str
+    path: Path
+    size: int
+    holds_pickle: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All components at one instant.
+
+    Attributes:
+        created_at: The instant of the cut (UTC).
+        components: Their names, in the order in which they were saved.
+        files: What they wrote, sorted by component and path.
+        directories: Folders without files: index of the component, logical path.
+        seconds: How long the components took.
+    """
+
+    created_at: datetime
+    components: tuple[str, ...]
+    files: tuple[SnapshotFile, ...]
+    directories: tuple[tuple[int, str], ...]
+    seconds: float
+    _staging: Staging
+    _folder: Path
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    def close(self) -> None:
+        """Give the room back."""
+        self._staging.remove(self._folder)
+
+
+def component_path(folder: Path, index: int, name: str) -> Path:
+    """The path that component number `index` is given below a staging folder.
+
+    Each has a parent folder of its own, so that whatever it writes beside its path (``time`` + ``.tree``) is known
+    to be its own.
+    """
+    return folder / str(index) / name
+
+
+def take_snapshot(
+    components: Mapping[str, PersistentStateMixin], staging: Staging, *, size_hint: int, allow_pickle: bool
+) -> Snapshot:
+    """Let all components save themselves into a staging folder.
+
+    Args:
+        components: By name, in the order in which they are saved.
+        staging: Where.
+        size_hint: Bytes that it will probably take.
+        allow_pickle: Whether they may write pickles.
+
+    Raises:
+        StagingSpaceError: It fits neither in memory nor on disk.
+        UnsupportedTypeError: A component holds a value that needs pickle, or wrote something that is no file.
+        InvalidNameError: A component wrote a file whose name can't be stored.
+        Exception: Whatever a component's ``save_state`` raises, with a note that names the component.
+    """
+    roots = staging.roots(size_hint)
+    for attempt, root in enumerate(roots, start=1):
+        folder = staging.make(root)
+        try:
+            return _fill(folder, components, staging, allow_pickle=allow_pickle)
+        except OSError as error:
+            staging.remove(folder)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or isinstance(error, StagingSpaceError):
+                raise
+            if attempt == len(roots):
+                raise StagingSpaceError(
+                    f"the snapshot did not fit into {root}: {error}. Free some room, or name another folder "
+                    "with staging_dir="
+                ) from error
+            _logger.warning("The snapshot did not fit into %s; trying %s", root, roots[attempt])
+        except BaseException:
+            staging.remove(folder)
+            raise
+    raise AssertionError("staging.roots() returns at least one root")
+
+
+def _fill(
+    folder: Path, components: Mapping[str, PersistentStateMixin], staging: Staging, *, allow_pickle: bool
+) -> Snapshot:
+    created_at = datetime.now(UTC)
+    began = perf_counter()
+    files: list[SnapshotFile] = []
+    directories: list[tuple[int, str]] = []
+    with pickle_policy(allowed=allow_pickle) as policy:
+        for index, (name, component) in enumerate(components.items()):
+            path = component_path(folder, index, name)
+            path.parent.mkdir()
+            try:
+                component.save_state(path)
+            except Exception as error:
+                error.add_note(f"while saving the component {name!r}")
+                raise
+    for index in range(len(components)):
+        for path in _walk(folder / str(index)):
+            logical_path = check_logical_path(path.relative_to(folder / str(index)).as_posix())
+            if path.is_dir():
+                directories.append((index, logical_path))
+            else:
+                pickled = path in policy.written or holds_pickle(path)
+                files.append(SnapshotFile(index, logical_path, path, path.stat().st_size, pickled))
+    _check_one_owner(files)
+    return Snapshot(
+        created_at, tuple(components), tuple(files), tuple(directories), perf_counter() - began, staging, folder
+    )
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All regular files and all empty folders below a folder, sorted."""
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                below = list(_walk(path))
+                yield from below or [path]
+            elif entry.is_file(follow_symlinks=False):
+                yield path
+            else:
+                raise UnsupportedTypeError(
+                    f"a component wrote {path.name!r}, which is a link or a special file: only regular files are saved"
+                )
+
+
+def _check_one_owner(files: list[SnapshotFile]) -> None:
+    owners: dict[str, int] = {}
+    for file in files:
+        if owners.setdefault(file.logical_path, file.component) != file.component:
+            raise InvalidNameError(f"two components wrote the file {file.logical_path!r}: rename one of the components")

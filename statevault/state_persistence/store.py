@@ -1,0 +1,438 @@
+"""The StateStore: what users hold in their hands. It owns nothing but the wiring of the modules beside it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from pydantic import JsonValue
+from upath import UPath
+
+from statevault.codecs import pickle_policy
+from statevault.errors import (
+    ComponentNotFoundError,
+    CorruptStateError,
+    PickleNotAllowedError,
+    StateNotFoundError,
+    StatePrunedError,
+    StateVaultError,
+)
+from statevault.format.keys import StateKey
+from statevault.format.manifest import Manifest
+from statevault.format.names import check_component_name
+from statevault.format.records import CommitRecord
+from statevault.state_persistence.background import BackgroundPublisher
+from statevault.state_persistence.catalog import Catalog
+from statevault.state_persistence.commit import check_metadata, commit_snapshot, writer_name
+from statevault.state_persistence.download import StateReader
+from statevault.state_persistence.info import StateInfo
+from statevault.state_persistence.mixin import PersistentStateMixin
+from statevault.state_persistence.names import DEFAULT_STATE_NAME_FORMAT, StateNames
+from statevault.state_persistence.prune import PruneResult, prune
+from statevault.state_persistence.snapshot import Snapshot, component_path, take_snapshot
+from statevault.state_persistence.staging import Staging
+from statevault.storage import Storage, normalized_url, open_storage, parent_and_name
+
+__all__ = ["LATEST", "StateStore"]
+
+_logger = logging.getLogger(__name__)
+LATEST = "latest"
+
+StatePath: TypeAlias = str | os.PathLike[str] | UPath
+"""A path or a URL. (A remote UPath is no ``os.PathLike``.)"""
+
+
+class StateStore:
+    """Saves the components of an agent as states, and loads them back.
+
+    Example:
+        >>> store = StateStore("./states")
+        >>> store.register("models", models)
+        >>> path = store.save_state(metadata={"step": 40_000})
+        >>> store.load_state("latest")
+
+    Args:
+        states_dir: A path, or the URL of any storage that fsspec reaches. It need not exist. Or a
+            :class:`~statevault.storage.Storage` of the caller's own.
+        state_name_format: Makes a state's name from the local time, with :meth:`~datetime.datetime.strftime`. The
+            names inform people; the order of states is that of their commits.
+        storage_options: What fsspec's filesystem of that protocol takes; where silent, the usual environment
+            variables hold.
+        allow_pickle: Whether components may write pickles, and whether files that hold pickles are loaded. Loading
+            one runs code of whoever can write to the store.
+        staging_dir: Where snapshots are held before they are published; None for memory when they fit, else the
+            folder for temporary files.
+
+    Raises:
+        InvalidNameError: The URL or the format can't be used.
+        MissingExtraError: The protocol needs a package that is not installed.
+    """
+
+    def __init__(
+        self,
+        states_dir: StatePath | Storage,
+        state_name_format: str = DEFAULT_STATE_NAME_FORMAT,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        allow_pickle: bool = False,
+        staging_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if isinstance(states_dir, UPath) and storage_options is None:
+            storage_options = states_dir.storage_options
+        self._storage_options = dict(storage_options or {})
+        self._storage = (
+            states_dir if isinstance(states_dir, Storage) else open_storage(states_dir, self._storage_options)
+        )
+        self._catalog = Catalog(self._storage)
+        self._names = StateNames(state_name_format)
+        self._allow_pickle = allow_pickle
+        self._staging = Staging(None if staging_dir is None else Path(staging_dir))
+        self._writer = writer_name()
+        self._components: dict[str, PersistentStateMixin] = {}
+        self._publisher: BackgroundPublisher[UPath] = BackgroundPublisher()
+        self._snapshot_lock = threading.Lock()
+        self._last_size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<StateStore {self.url} ({', '.join(self._components) or 'no components'})>"
+
+    @property
+    def url(self) -> str:
+        """The store's root, without credentials."""
+        return self._storage.url
+
+    # -- components
+
+    def register(self, name: str, component: PersistentStateMixin) -> None:
+        """Make an object part of all states from now on.
+
+        Args:
+            name: Its name, one path segment.
+            component: Anything with ``save_state(path)`` and ``load_state(path)``.
+
+        Raises:
+            KeyError: The name is in use.
+            InvalidNameError: The name can't be one.
+        """
+        check_component_name(name)
+        if name in self._components:
+            raise KeyError(f"a component is registered as {name!r} already")
+        self._components[name] = component
+
+    # -- saving
+
+    def save_state(self, *, name: str | None = None, metadata: Mapping[str, JsonValue] | None = None) -> UPath:
+        """Save all components and wait until the state is committed.
+
+        Args:
+            name: The state's name; made from the time if not given.
+            metadata: A JSON object that is kept with the state: ``{"reward": 231.5, "step": 40000}``.
+
+        Returns:
+            The state's folder; a :class:`pathlib.Path` as well when the store is local.
+
+        Raises:
+            StateExistsError: `name` is or was the name of a state.
+            UnsupportedTypeError: A component holds a value that needs pickle, or `metadata` is not JSON.
+            StagingSpaceError: There is no room for the snapshot.
+            SaveFencedError: A prune took this writer for dead, again and again.
+            StorageError: The storage failed; nothing of the state is visible, unless the error's notes say so.
+            Exception: Whatever a component raises.
+        """
+        return self._save(name=name, metadata=metadata, replaceable=False).result()
+
+    def save_state_async(
+        self, *, name: str | None = None, metadata: Mapping[str, JsonValue] | None = None
+    ) -> Future[UPath]:
+        """Take the snapshot now and publish it in the background.
+
+        When this returns, components may change again. One publish runs at a time and one snapshot waits; a newer one
+        takes its place. Wait for the future, or :meth:`close` the store, before the process ends.
+
+        Args:
+            name: As for :meth:`save_state`.
+            metadata: As for :meth:`save_state`.
+
+        Returns:
+            What :meth:`save_state` returns, or raises after the snapshot was taken; :class:`SaveSupersededError` if a
+            newer snapshot took its place.
+
+        Raises:
+            UnsupportedTypeError: A component holds a value that needs pickle, or `metadata` is not JSON.
+            StagingSpaceError: There is no room for the snapshot.
+            Exception: Whatever a component raises.
+        """
+        return self._save(name=name, metadata=metadata, replaceable=True)
+
+    def _save(self, *, name: str | None, metadata: Mapping[str, JsonValue] | None, replaceable: bool) -> Future[UPath]:
+        checked = check_metadata(metadata)
+        with self._snapshot_lock:
+            snapshot = take_snapshot(
+                self._components, self._staging, size_hint=self._last_size, allow_pickle=self._allow_pickle
+            )
+            self._last_size = snapshot.size
+            try:
+                return self._publisher.submit(
+                    lambda: self._publish(snapshot, name=name, metadata=checked),
+                    discard=snapshot.close,
+                    replaceable=replaceable,
+                )
+            except StateVaultError:
+                snapshot.close()
+                raise
+
+    def _publish(self, snapshot: Snapshot, *, name: str | None, metadata: dict[str, JsonValue]) -> UPath:
+        record = commit_snapshot(
+            self._storage,
+            self._catalog,
+            snapshot,
+            names=self._names,
+            name=name,
+            writer=self._writer,
+            metadata=metadata,
+        )
+        return self._storage.path(record.state)
+
+    # -- what is there
+
+    def states(self) -> list[StateInfo]:
+        """All committed states, oldest first.
+
+        A state whose commit marker is damaged is not among them; it is reported in the log, and by :meth:`verify`.
+
+        Raises:
+            UnsupportedVersionError: The store was written by a newer version.
+            FormatError: The folder holds something else than a store.
+            StorageError: The storage failed.
+        """
+        infos = []
+        for record in self._catalog.records(self._catalog.listing().visible):
+            if isinstance(record, CorruptStateError):
+                _logger.warning("%s", record)
+            else:
+                infos.append(self._info(record))
+        return infos
+
+    def latest(self) -> StateInfo | None:
+        """The newest committed state whose marker is readable, None if there is none.
+
+        Raises:
+            StorageError: And the others of :meth:`states`.
+        """
+        for key in reversed(self._catalog.listing().visible):
+            try:
+                return self._info(self._catalog.record(key))
+            except StatePrunedError:
+                continue
+            except CorruptStateError as error:
+                _logger.warning("%s", error)
+        return None
+
+    def info(self, state: StatePath = LATEST) -> StateInfo:
+        """Describe a state.
+
+        Args:
+            state: As for :meth:`load_state`.
+
+        Raises:
+            StateNotFoundError: It is not there.
+            CorruptStateError: Its marker is damaged.
+            StorageError: The storage failed.
+        """
+        store, key = self._resolve(state)
+        return store._info(store._catalog.record(key))  # noqa: SLF001 - another store of this class
+
+    def verify(self, state: StatePath = LATEST, *, on_progress: Callable[[int], None] | None = None) -> StateInfo:
+        """Check every byte of a state against its digest.
+
+        Args:
+            state: As for :meth:`load_state`; never falls back to another state.
+            on_progress: Called with the number of bytes checked since the last call, by several threads.
+
+        Returns:
+            The state, all of which is right.
+
+        Raises:
+            CorruptStateError: Something is missing or damaged; the message names it.
+            StateNotFoundError: It is not there.
+            StorageError: The storage failed.
+        """
+        reader = self.open_state(state)
+        reader.verify(on_progress=on_progress)
+        return self._info(reader.record)
+
+    def open_state(self, state: StatePath = LATEST) -> StateReader:
+        """Open a state to read single files of it.
+
+        Args:
+            state: As for :meth:`load_state`; never falls back to another state.
+
+        Raises:
+            StateNotFoundError: It is not there.
+            CorruptStateError: Its manifest is damaged.
+            StorageError: The storage failed.
+        """
+        store, key = self._resolve(state)
+        return store._open(key)  # noqa: SLF001 - another store of this class
+
+    # -- loading
+
+    def load_state(self, path: StatePath = LATEST, *, components: Iterable[str] | None = None) -> StateInfo:
+        """Load components from a state.
+
+        All bytes are fetched and verified before the first component is touched.
+
+        Args:
+            path: ``"latest"``, the name of a state of this store, or the path or URL of a state of any store.
+                ``"latest"`` takes the newest state that verifies: a damaged one is reported in the log, and the next
+                older one is used. Any other never falls back.
+            components: Names of the components to load, and to read the bytes of; None for all that are registered.
+
+        Returns:
+            The state that was loaded.
+
+        Raises:
+            StateNotFoundError: It is not there, or the store is empty.
+            StatePrunedError: It was removed by retention.
+            CorruptStateError: It is damaged; for ``"latest"``, all states are.
+            ComponentNotFoundError: A component is not registered, or not in the state; or, when all are to be loaded,
+                the state holds one that is not registered.
+            PickleNotAllowedError: It holds pickles, and the store was made without ``allow_pickle=True``.
+            StorageError: The storage failed.
+            Exception: Whatever a component's ``load_state`` raises, with a note that names the component. Components
+                before it are loaded then.
+        """
+        wanted = None if components is None else list(components)
+        if str(path) != LATEST:
+            store, key = self._resolve(path)
+            return self._load(store, store._open(key), wanted)  # noqa: SLF001 - another store of this class
+        damaged: list[CorruptStateError] = []
+        for key in reversed(self._catalog.listing().visible):
+            try:
+                return self._load(self, self._open(key), wanted)
+            except StatePrunedError:
+                continue
+            except CorruptStateError as error:
+                _logger.error("%s; trying the next older state", error)
+                damaged.append(error)
+        if damaged:
+            raise CorruptStateError(
+                f"all {len(damaged)} states of {self.url} are damaged; the newest: {damaged[0]}"
+            ) from damaged[0]
+        raise StateNotFoundError(f"no state to load: {self.url} has none")
+
+    def _load(self, store: StateStore, reader: StateReader, wanted: list[str] | None) -> StateInfo:
+        names = self._check_components(reader.manifest, wanted)
+        indices = {reader.manifest.components.index(name): name for name in names}
+        files = [file for file in reader.manifest.files if file.component in indices]
+        pickled = [file.path for file in files if file.holds_pickle]
+        if pickled and not self._allow_pickle:
+            raise PickleNotAllowedError(
+                f"the file {pickled[0]!r} of the state {reader.record.state!r} holds pickles, which run code when they "
+                "are loaded: if you trust everybody who can write to the store, make it with allow_pickle=True"
+            )
+        root = self._staging.roots(sum(file.size for file in files))[0]
+        with self._staging.folder(root) as folder:
+            for index in indices:
+                (folder / str(index)).mkdir()
+            for directory in reader.manifest.directories:
+                if directory.component in indices:
+                    (folder / str(directory.component) / directory.path).mkdir(parents=True, exist_ok=True)
+            reader.restore(files, lambda file: folder / str(file.component) / file.path)
+            with pickle_policy(allowed=self._allow_pickle):
+                for index, name in indices.items():
+                    try:
+                        self._components[name].load_state(component_path(folder, index, name))
+                    except Exception as error:
+                        error.add_note(f"while loading the component {name!r} from the state {reader.record.state!r}")
+                        raise
+        info = store._info(reader.record)
+        _logger.info("Loaded %s (%s) from %s", ", ".join(names) or "nothing", info.name, store.url)
+        return info
+
+    def _check_components(self, manifest: Manifest, wanted: list[str] | None) -> list[str]:
+        """The components to load, in the order in which they were registered."""
+        for name in wanted or ():
+            if name not in self._components:
+                raise ComponentNotFoundError(
+                    f"no component is registered as {name!r}; registered are: {', '.join(self._components) or 'none'}"
+                )
+        names = [name for name in self._components if wanted is None or name in wanted]
+        missing = [name for name in names if name not in manifest.components]
+        if missing:
+            raise ComponentNotFoundError(
+                f"the state {manifest.state!r} has no component {missing[0]!r}, it has: "
+                f"{', '.join(manifest.components) or 'none'}. Load the others with components=[…]"
+            )
+        left_over = [name for name in manifest.components if name not in self._components]
+        if left_over and wanted is None:
+            raise ComponentNotFoundError(
+                f"the state {manifest.state!r} has the component {left_over[0]!r}, which is not registered: "
+                "register it, or say with components=[…] what to load"
+            )
+        return names
+
+    # -- retention
+
+    def remove(self, states: Iterable[StatePath], *, reason: str = "removed by the user") -> PruneResult:
+        """Remove states for good, and what crashed saves left behind.
+
+        Args:
+            states: Names or paths of states of this store. Those that are gone, and pinned ones, are passed over.
+            reason: Kept in the store, beside the name.
+
+        Raises:
+            FormatError: A record of the store can't be read: nothing was deleted.
+            StorageError: The storage failed; call again to go on.
+        """
+        names = [str(state).rstrip("/").rpartition("/")[2] for state in states]
+        return prune(self._storage, self._catalog, names, by=self._writer, reason=reason)
+
+    # -- the end
+
+    def wait(self) -> None:
+        """Wait until everything that :meth:`save_state_async` was given is published, or has failed."""
+        self._publisher.wait()
+
+    def close(self) -> None:
+        """Wait for the publishes that run or wait, and give everything back. The store is not used afterwards."""
+        self._publisher.close()
+        self._staging.close()
+        self._storage.close()
+
+    def _info(self, record: CommitRecord) -> StateInfo:
+        return StateInfo.from_record(record, self._storage.path(record.state))
+
+    def _open(self, key: StateKey) -> StateReader:
+        return StateReader(self._storage, self._catalog, self._catalog.record(key))
+
+    def _resolve(self, state: StatePath) -> tuple[StateStore, StateKey]:
+        """Find a state by ``"latest"``, name, path or URL: in this store, or in the one that the path is in."""
+        text = str(state)
+        if text == LATEST:
+            visible = self._catalog.listing().visible
+            if not visible:
+                raise StateNotFoundError(f"{self.url} has no states")
+            return self, visible[-1]
+        if isinstance(state, str) and "/" not in text:
+            return self, self._catalog.find(text)
+        root, name = parent_and_name(text)
+        if root == normalized_url(self._storage.url):
+            return self, self._catalog.find(name)
+        options = state.storage_options if isinstance(state, UPath) else self._storage_options
+        other = StateStore(root, storage_options=options, allow_pickle=self._allow_pickle)
+        return other, other._catalog.find(name)

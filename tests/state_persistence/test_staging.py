@@ -1,0 +1,116 @@
+"""Staging folders: in memory when they fit, swept when their process is gone, never taken from a living one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from statevault.errors import StagingSpaceError
+from statevault.state_persistence import StateStore
+from statevault.state_persistence.staging import Staging
+from tests.state_persistence.components import Folder, some_files, store_with
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from statevault.state_persistence.staging import Staging
+staging = Staging(Path(sys.argv[1]))
+folder = staging.make(Path(sys.argv[1]))
+(folder / "half-written").write_bytes(b"x" * 1000)
+print(folder, flush=True)
+time.sleep(60)
+"""
+
+
+def holder(root: Path) -> tuple[subprocess.Popen[str], Path]:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(root)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().strip())
+
+
+def test_what_a_killed_process_left_is_swept_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    killed, left = holder(tmp_path)
+    living, held = holder(tmp_path)
+    try:
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        staging = Staging(tmp_path)
+        staging.make(tmp_path)
+        assert not left.parent.exists()
+        assert (held / "half-written").exists()
+        staging.close()
+    finally:
+        for process in (killed, living):
+            process.kill()
+            process.communicate()
+    Staging(tmp_path).make(tmp_path)
+    assert not held.parent.exists()
+
+
+def test_a_small_state_is_staged_in_memory(tmp_path: Path) -> None:
+    root = Staging().roots(1000)[0]
+    if Path("/dev/shm").is_dir():
+        assert root.is_relative_to("/dev/shm")
+    assert Staging(tmp_path).roots(1000) == [tmp_path]
+
+
+def test_a_state_that_fits_nowhere_is_refused_before_it_is_written() -> None:
+    with pytest.raises(StagingSpaceError, match="staging_dir="):
+        Staging().roots(2**60)
+
+
+def test_nothing_is_left_after_saves_and_loads(tmp_path: Path) -> None:
+    staging_dir = tmp_path / "staging"
+    store = StateStore(tmp_path / "states", staging_dir=staging_dir)
+    store.register("folder", Folder(some_files(1)))
+    store.save_state()
+    store.load_state()
+    (own,) = [path for path in staging_dir.iterdir() if path.is_dir()]
+    assert list(own.iterdir()) == []
+    store.close()
+    assert list(staging_dir.iterdir()) == []
+
+
+def test_a_forked_child_has_folders_of_its_own(tmp_path: Path) -> None:
+    staging = Staging(tmp_path)
+    mine = staging.make(tmp_path)
+    child = os.fork()
+    if child == 0:
+        theirs = staging.make(tmp_path)
+        ok = theirs.parent != mine.parent and mine.exists()
+        staging.close()
+        os._exit(0 if ok else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert mine.exists()
+    staging.close()
+
+
+def test_a_folder_of_somebody_else_is_not_used(tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    (tmp_path / "link").symlink_to(target)
+    with pytest.raises(StagingSpaceError, match="belongs"):
+        Staging(tmp_path / "link").make(tmp_path / "link")
+
+
+def test_a_full_staging_disk_is_one_clear_error_and_the_next_save_works(tmp_path: Path) -> None:
+    class Huge(Folder):
+        full = True
+
+        def save_state(self, path: Path) -> None:
+            if self.full:
+                raise OSError(28, "No space left on device")
+            super().save_state(path)
+
+    huge = Huge(some_files(1))
+    with store_with(tmp_path, huge=huge) as store:
+        with pytest.raises(StagingSpaceError, match="staging_dir="):
+            store.save_state()
+        huge.full = False
+        store.save_state()
+        assert len(store.states()) == 1

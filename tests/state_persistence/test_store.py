@@ -1,0 +1,426 @@
+"""The StateStore as its users see it, on a local folder."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import pytest
+from typing_extensions import override
+
+from statevault.errors import (
+    ComponentNotFoundError,
+    FormatError,
+    InvalidNameError,
+    PickleNotAllowedError,
+    SaveSupersededError,
+    StateExistsError,
+    StateNotFoundError,
+    StatePrunedError,
+    StateVaultError,
+    UnsupportedTypeError,
+)
+from statevault.state_persistence import (
+    PersistentStateMixin,
+    StateStore,
+    load_pickle,
+    read_tree,
+    save_pickle,
+    write_tree,
+)
+from tests.state_persistence.components import Folder, some_files, store_with
+from tests.state_persistence.storages import DictStorage
+
+OLD, NEW = some_files(1), some_files(2)
+
+
+def test_a_saved_state_is_loaded_by_another_store(tmp_path: Path) -> None:
+    with store_with(tmp_path, folder=Folder(OLD)) as store:
+        path = store.save_state()
+    folder = Folder()
+    with store_with(tmp_path, folder=folder) as store:
+        info = store.load_state("latest")
+    assert folder.files == OLD
+    assert info.path == path
+
+
+def test_the_path_of_a_local_state_is_a_plain_path(tmp_path: Path) -> None:
+    with store_with(tmp_path / "states", folder=Folder(OLD)) as store:
+        path = store.save_state()
+    assert isinstance(path, os.PathLike)
+    assert issubclass(type(path), Path)
+    assert path.parent == tmp_path / "states"
+    assert path.name.endswith(".state")
+    assert (path / "folder" / "weights.bin").read_bytes() == OLD["weights.bin"]
+
+
+def test_a_state_is_loaded_by_name_path_and_url(tmp_path: Path) -> None:
+    with store_with(tmp_path, folder=Folder(OLD)) as store:
+        path = store.save_state(name="old.state")
+    for spelling in ("old.state", path, str(path), f"file://{path}", str(path) + "/"):
+        folder = Folder()
+        with store_with(tmp_path, folder=folder) as store:
+            assert store.load_state(spelling).name == "old.state"
+        assert folder.files == OLD
+
+
+def test_a_state_of_another_store_is_loaded_by_its_path(tmp_path: Path) -> None:
+    with store_with(tmp_path / "theirs", folder=Folder(OLD)) as store:
+        path = store.save_state()
+    folder = Folder()
+    with store_with(tmp_path / "mine", folder=folder) as store:
+        store.load_state(path)
+        assert store.states() == []
+    assert folder.files == OLD
+
+
+def test_states_are_listed_oldest_first_whatever_their_names_and_times(tmp_path: Path) -> None:
+    with store_with(tmp_path, folder=Folder(OLD)) as store:
+        for name in ("z.state", "a.state", "m.state"):
+            store.save_state(name=name)
+        os.utime(tmp_path / "_vault" / "commits" / "000000000003.m.state", (0, 0))
+        assert [info.name for info in store.states()] == ["z.state", "a.state", "m.state"]
+        assert [info.sequence for info in store.states()] == [1, 2, 3]
+        latest = store.latest()
+    assert latest is not None
+    assert latest.name == "m.state"
+
+
+def test_a_clock_that_jumps_back_does_not_change_the_order(tmp_path: Path) -> None:
+    with store_with(tmp_path, folder=Folder(OLD)) as store:
+        store.save_state(name="2030-01-01.state")
+        store.save_state(name="1970-01-01.state")
+        latest = store.latest()
+    assert latest is not None
+    assert latest.name == "1970-01-01.state"
+
+
+def test_info_tells_what_was_saved(tmp_path: Path) -> None:
+    with store_with(tmp_path, folder=Folder(OLD)) as store:
+        store.save_state(name="old.state", metadata={"reward": 231.5, "step": 40_000})
+        (info,) = store.states()
+        assert store.info("old.state") == info
+    assert info.files == len(OLD)
+    assert info.size == sum(map(len, OLD.values()))
+    assert 0 < info.new_size == info.stored_size < info.size
+    assert info.metadata == {"reward": 231.5, "step": 40_000}
+    assert info.components == ("folder",)
+    assert info.base is None
+    assert info.created_at.tzinfo is not None
+
+
+@pytest.mark.parametrize("metadata", [{"a": object()}, {"a": float("nan")}, {"a": {1, 2}}, {"a": b"x"}])
+def test_metadata_that_is_not_json_is_refused_before_anything_is_saved(
+    tmp_path: Path, metadata: dict[str, object]
+) -> None:
+    with store_with(tmp_path, folder=Folder(OLD)) as store:
+        with pytest.raises(UnsupportedTypeError, match="JSON"):
+            store.save_state(metadata=metadata)  # type: ignore[arg-type]
+        assert store.states() == []
+
+
+def test_absurd_metadata_is_refused(tmp_path: Path) -> None:
+    with store_with(tmp_path) as store, pytest.raises(FormatError, match="bytes"):
+        store.save_state(metadata={"a": "x" * 5_000_000})
+
+
+def test_a_component_is_registered_once(tmp_path: Path) -> None:
+    with store_with(tmp_path, folder=Folder()) as store:
+        with pytest.raises(KeyError, match="folder"):
+            store.register("folder", Folder())
+        with pytest.raises(InvalidNameError):
+            store.register("a/b", Folder())
+
+
+def test_a_name_is_never_used_twice(tmp_path: Path) -> None:
+    with store_with(tmp_path, folder=Folder(OLD)) as store:
+        store.save_state(name="once.state")
+        with pytest.raises(StateExistsError, match="once"):
+            store.save_state(name="once.state")
+        store.save_state(name="newer.state")
+        store.remove(["once.state"])
+        with pytest.raises(StateExistsError, match="once"):
+            store.save_state(name="once.state")
+
+
+def test_a_coarse_name_format_gets_suffixes(tmp_path: Path) -> None:
+    store = StateStore(tmp_path, "run.state")
+    store.register("folder", Folder(OLD))
+    names = [store.save_state().name for _ in range(3)]
+    with StateStore(tmp_path, "run.state") as again:
+        names.append(again.save_state().name)
+    assert names == ["run.state", "run-2.state", "run-3.state", "run-4.state"]
+
+
+@pytest.mark.parametrize("name_format", ["a/b", "", "%Y %m", "../x.state"])
+def test_a_bad_name_format_is_refused_at_once(tmp_path: Path, name_format: str) -> None:
+    with pytest.raises(InvalidNameError):
+        StateStore(tmp_path, name_format)
+
+
+def test_loading_from_an_empty_store_says_so(tmp_path: Path) -> None:
+    with store_with(tmp_path, folder=Folder()) as store:
+        assert store.states() == []
+        assert store.latest() is None
+        with pytest.raises(StateNotFoundError, match="none"):
+            store.load_state("latest")
+        with pytest.raises(FileNotFoundError, match=r"nope\.state"):
+            store.load_state("nope.state")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_removed_state_is_known_to_have_been_pruned(tmp_path: Path) -> None:
+    with store_with(tmp_path, folder=Folder(OLD)) as store:
+        store.save_state(name="old.state")
+        store.save_state(name="new.state")
+        result = store.remove(["old.state"])
+        assert result.removed == ("old.state",)
+        assert result.freed > 0
+        with pytest.raises(StatePrunedError, match=r"old\.state"):
+            store.load_state("old.state")
+        assert [info.name for info in store.states()] == ["new.state"]
+    assert not (tmp_path / "old.state").exists()
+
+
+def test_only_the_components_that_are_asked_for_are_loaded(tmp_path: Path) -> None:
+    with store_with(tmp_path, a=Folder(OLD), b=Folder(NEW)) as store:
+        store.save_state()
+    a, b = Folder(), Folder()
+    with store_with(tmp_path, a=a, b=b) as store:
+        store.load_state("latest", components=["b"])
+    assert (a.loads, b.loads) == (0, 1)
+    assert b.files == NEW
+
+
+def test_a_component_that_the_state_lacks_is_named_and_nothing_is_loaded(tmp_path: Path) -> None:
+    with store_with(tmp_path, a=Folder(OLD)) as store:
+        store.save_state()
+    a = Folder()
+    with store_with(tmp_path, a=a, b=Folder()) as store:
+        with pytest.raises(ComponentNotFoundError, match="'b'.*components="):
+            store.load_state("latest")
+        with pytest.raises(KeyError):
+            store.load_state("latest", components=["b"])
+        with pytest.raises(ComponentNotFoundError, match="registered as 'c'"):
+            store.load_state("latest", components=["c"])
+    assert a.loads == 0
+
+
+def test_a_component_that_the_store_lacks_is_named(tmp_path: Path) -> None:
+    with store_with(tmp_path, a=Folder(OLD), b=Folder(NEW)) as store:
+        store.save_state()
+    a = Folder()
+    with store_with(tmp_path, a=a) as store:
+        with pytest.raises(ComponentNotFoundError, match="'b'.*not registered"):
+            store.load_state("latest")
+        assert a.loads == 0
+        store.load_state("latest", components=["a"])
+    assert a.files == OLD
+
+
+def test_components_with_strange_files_come_back(tmp_path: Path) -> None:
+    files = {
+        "with space.txt": b"1",
+        "ünï/漢字": b"2",
+        "a%2Fb": b"3",
+        ".hidden": b"4",
+        "x.zst": b"z" * 5000,
+        "x": b"z" * 5000,
+        "*?[#": b"5",
+        "long" * 60: b"6",
+        "d/" * 30 + "deep": b"7",
+    }
+    with store_with(tmp_path, folder=Folder(files)) as store:
+        store.save_state()
+    folder = Folder()
+    with store_with(tmp_path, folder=folder) as store:
+        store.load_state()
+    assert folder.files == files
+
+
+class Single(PersistentStateMixin):
+    """Writes one file beside its path, as clocks do, and an empty folder."""
+
+    found: tuple[bytes, bool] | None = None
+
+    @override
+    def save_state(self, path: Path) -> None:
+        path.with_suffix(".tree").write_bytes(b"t")
+        (path / "cache" / "empty").mkdir(parents=True)
+
+    @override
+    def load_state(self, path: Path) -> None:
+        self.found = (path.with_suffix(".tree").read_bytes(), (path / "cache" / "empty").is_dir())
+
+
+def test_files_beside_the_path_and_empty_folders_come_back(tmp_path: Path) -> None:
+    with store_with(tmp_path) as store:
+        store.register("time", Single())
+        store.register("stateless", PersistentStateMixin())
+        store.save_state()
+    single = Single()
+    with store_with(tmp_path) as store:
+        store.register("time", single)
+        store.register("stateless", PersistentStateMixin())
+        store.load_state()
+    assert single.found == (b"t", True)
+
+
+class Breaking(PersistentStateMixin):
+    """Fails when it is saved."""
+
+    @override
+    def save_state(self, path: Path) -> None:
+        raise RuntimeError("broken sensor")
+
+
+def test_a_component_that_fails_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    with store_with(tmp_path / "states", folder=Folder(OLD)) as store:
+        store.register("broken", Breaking())
+        with pytest.raises(RuntimeError, match="sensor") as caught:
+            store.save_state()
+        assert caught.value.__notes__ == ["while saving the component 'broken'"]
+        assert store.states() == []
+    assert not (tmp_path / "states").exists()
+
+
+class Linking(PersistentStateMixin):
+    """Writes a link."""
+
+    @override
+    def save_state(self, path: Path) -> None:
+        path.symlink_to("/etc/passwd")
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    with store_with(tmp_path, link=Linking()) as store, pytest.raises(UnsupportedTypeError, match="link"):  # type: ignore[arg-type]
+        store.save_state()
+
+
+class Pickling(PersistentStateMixin):
+    """Saves a value that needs pickle, by one of the two ways."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+        self.value: object = threading.Lock
+        self.loaded: object = None
+
+    @override
+    def save_state(self, path: Path) -> None:
+        if self.how == "pickle":
+            save_pickle(self.value, path)
+        else:
+            write_tree({"value": self.value}, path)
+
+    @override
+    def load_state(self, path: Path) -> None:
+        self.loaded = load_pickle(path) if self.how == "pickle" else read_tree(path)["value"]
+
+
+@pytest.mark.parametrize("how", ["pickle", "tree"])
+def test_pickles_need_the_stores_consent_both_ways(tmp_path: Path, how: str) -> None:
+    with store_with(tmp_path) as store:
+        store.register("p", Pickling(how))
+        with pytest.raises((PickleNotAllowedError, UnsupportedTypeError), match="allow_pickle"):
+            store.save_state()
+    with StateStore(tmp_path, allow_pickle=True) as store:
+        store.register("p", Pickling(how))
+        store.save_state()
+        assert [file.holds_pickle for file in store.open_state().manifest.files] == [True]
+    pickling = Pickling(how)
+    with store_with(tmp_path) as store:
+        store.register("p", pickling)
+        with pytest.raises(PickleNotAllowedError, match="allow_pickle=True"):
+            store.load_state()
+        assert pickling.loaded is None
+    with StateStore(tmp_path, allow_pickle=True) as store:
+        store.register("p", pickling)
+        store.load_state()
+    assert pickling.loaded is threading.Lock
+
+
+class SlowStorage(DictStorage):
+    """Waits before the first data object of each save."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+        self.go_on = threading.Event()
+
+    @override
+    def put(self, key: str, body: object, *, create_only: bool = False) -> int:
+        if not key.startswith("_vault/"):
+            self.reached.set()
+            assert self.go_on.wait(30)
+        return super().put(key, body, create_only=create_only)  # type: ignore[arg-type]
+
+
+def test_what_changes_after_an_async_save_is_not_in_it() -> None:
+    storage = SlowStorage()
+    folder = Folder(OLD)
+    with store_with(storage, folder=folder) as store:
+        future = store.save_state_async()
+        folder.files = dict(NEW)
+        assert not future.done()
+        storage.go_on.set()
+        name = future.result(30).name
+        store.load_state(name)
+    assert folder.files == OLD
+
+
+def test_one_publish_runs_and_the_newest_snapshot_waits() -> None:
+    storage = SlowStorage()
+    folder = Folder({"n": b"1"})
+    with store_with(storage, folder=folder) as store:
+        first = store.save_state_async(name="first.state")
+        assert storage.reached.wait(30)
+        second = store.save_state_async(name="second.state")
+        folder.files = {"n": b"3"}
+        third = store.save_state_async(name="third.state")
+        with pytest.raises(SaveSupersededError):
+            second.result(30)
+        storage.go_on.set()
+        assert [first.result(30).name, third.result(30).name] == ["first.state", "third.state"]
+        assert [info.name for info in store.states()] == ["first.state", "third.state"]
+        store.load_state("third.state")
+    assert folder.files == {"n": b"3"}
+
+
+def test_a_save_that_somebody_waits_for_is_not_replaced() -> None:
+    storage = SlowStorage()
+    with store_with(storage, folder=Folder(OLD)) as store:
+        store.save_state_async(name="first.state")
+        assert storage.reached.wait(30)
+        waited: list[str] = []
+        thread = threading.Thread(target=lambda: waited.append(store.save_state(name="sync.state").name))
+        thread.start()
+        while not store._publisher._waiting:  # until it is in the queue
+            thread.join(0.01)
+        last = store.save_state_async(name="last.state")
+        storage.go_on.set()
+        assert last.result(30).name == "last.state"
+        thread.join(30)
+        assert waited == ["sync.state"]
+        assert [info.name for info in store.states()] == ["first.state", "sync.state", "last.state"]
+
+
+def test_closing_waits_for_the_publish_and_refuses_new_saves() -> None:
+    storage = SlowStorage()
+    store = store_with(storage, folder=Folder(OLD))
+    future = store.save_state_async()
+    threading.Timer(0.2, storage.go_on.set).start()
+    store.close()
+    assert future.done()
+    assert not isinstance(future.exception(), CancelledError)
+    with pytest.raises(StateVaultError, match="closed"):
+        store.save_state()
+
+
+def test_errors_survive_pickling(tmp_path: Path) -> None:
+    with store_with(tmp_path) as store, pytest.raises(StateNotFoundError) as caught:
+        store.load_state("no.state")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (type(again), str(again)) == (type(caught.value), str(caught.value))
