@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import msgpack
+from blake3 import blake3
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from statevault.errors import FormatError, InvalidNameError
@@ -94,6 +95,21 @@ class FileEntry(NamedTuple):
     def stored_size(self) -> int:
         """Bytes that its chunks take in the store."""
         return sum(chunk.stored for chunk in self.chunks)
+
+    @property
+    def digest(self) -> bytes:
+        """What tells files apart: BLAKE3 of the content for one chunk at most, else of its chunks' digests."""
+        if len(self.chunks) == 1:
+            return self.chunks[0].digest
+        return blake3(b"".join(chunk.digest for chunk in self.chunks)).digest()
+
+    @property
+    def compression(self) -> str:
+        """How its chunks are stored: ``"none"``, ``"zstd"``, or ``"mixed"``."""
+        kinds = {chunk.encoding for chunk in self.chunks}
+        if kinds <= {ENCODING_PLAIN}:
+            return "none"
+        return "zstd" if kinds == {ENCODING_ZSTD} else "mixed"
 
 
 class Manifest(BaseModel):

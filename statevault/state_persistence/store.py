@@ -209,6 +209,15 @@ class StateStore:
 
     # -- what is there
 
+    def exists(self) -> bool:
+        """Whether a state was ever saved here. A store is made by its first save.
+
+        Raises:
+            FormatError: The folder holds something else, or was written by a newer version.
+            StorageError: The storage failed.
+        """
+        return self._catalog.check_format()
+
     def states(self) -> list[StateInfo]:
         """All committed states, oldest first.
 
@@ -226,6 +235,14 @@ class StateStore:
             else:
                 infos.append(self._info(record))
         return infos
+
+    def names(self) -> list[str]:
+        """The names of all committed states, oldest first, also of those whose marker is damaged.
+
+        Raises:
+            StorageError: And the others of :meth:`states`.
+        """
+        return [key.state for key in self._catalog.listing().visible]
 
     def latest(self) -> StateInfo | None:
         """The newest committed state whose marker is readable, None if there is none.

@@ -1,0 +1,5 @@
+"""``python -m statevault.cli`` is ``statevault``."""
+
+from statevault.cli import main
+
+main()

@@ -1,0 +1,86 @@
+"""From an error to an exit code and one readable line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from statevault.errors import (
+    ComponentNotFoundError,
+    CorruptStateError,
+    FormatError,
+    MissingExtraError,
+    PickleNotAllowedError,
+    StagingSpaceError,
+    StateNotFoundError,
+    StateVaultError,
+    StorageAccessError,
+    StorageError,
+    StorageFullError,
+    StoreNotFoundError,
+)
+
+__all__ = ["EXIT_CODES", "exit_code", "reported"]
+
+EXIT_CODES: dict[int, str] = {
+    0: "done",
+    1: "an error of another kind",
+    2: "the command was not understood",
+    3: "a state, a file or a store is not there",
+    4: "bytes are damaged",
+    5: "credentials or permissions do not suffice",
+    6: "the storage failed or could not be reached; trying again may help",
+    7: "not a store, or of a newer format",
+    8: "no room",
+    130: "interrupted",
+}
+
+# The first that fits counts.
+_CODES: list[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = [
+    ((StateNotFoundError, ComponentNotFoundError, StoreNotFoundError), 3),
+    (CorruptStateError, 4),
+    ((StorageAccessError, PickleNotAllowedError), 5),
+    ((StorageFullError, StagingSpaceError), 8),
+    (StorageError, 6),
+    (FormatError, 7),
+    ((StateVaultError, MissingExtraError, OSError), 1),
+]
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code for an error; 1 for one that statevault does not know."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), 1)
+
+
+@contextmanager
+def reported(*, as_json: bool = False) -> Iterator[None]:
+    """Turn an expected error into one line on stderr and an exit code; let a bug through with its traceback.
+
+    Args:
+        as_json: Write ``{"error": {"kind", "message", "exit_code"}}`` instead.
+
+    Raises:
+        typer.Exit: An expected error was reported.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        # Whoever read our output (head, less) has seen enough. Without this Python complains while it shuts down.
+        sys.stdout = None
+        raise typer.Exit(0) from None
+    except (StateVaultError, OSError) as error:
+        code = exit_code(error)
+        message = str(error)
+        if as_json:
+            typer.echo(
+                json.dumps({"error": {"kind": type(error).__name__, "message": message, "exit_code": code}}), err=True
+            )
+        else:
+            typer.echo(f"statevault: {message}", err=True)
+        raise typer.Exit(code) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None

@@ -1,0 +1,63 @@
+"""What several commands take: the store's URL, its storage options, ``--json``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from statevault.errors import StoreNotFoundError
+from statevault.state_persistence import StateStore
+
+__all__ = ["AsJson", "StateArgument", "StorageOptions", "StoreArgument", "opened", "parsed_storage_options"]
+
+StoreArgument = Annotated[
+    str, typer.Argument(metavar="URL", help="The store: a path, or s3://bucket/prefix, gs://bucket/prefix, …")
+]
+StateArgument = Annotated[str, typer.Argument(metavar="STATE", help="A state's name, or 'latest'.", show_default=True)]
+StorageOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--storage-option",
+        "-o",
+        metavar="KEY=VALUE",
+        help="An option of fsspec's filesystem: endpoint_url=http://127.0.0.1:9000, client_kwargs.region_name=eu-1. "
+        "The usual environment variables (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, …) hold where this is silent.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def parsed_storage_options(pairs: list[str] | None) -> dict[str, Any]:
+    """Make a nested dict of ``a.b=value`` pairs; a value that is JSON is taken as such.
+
+    Raises:
+        typer.BadParameter: A pair has no ``=``.
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, separator, text = pair.partition("=")
+        if not separator or not all(key.split(".")):
+            raise typer.BadParameter(f"--storage-option takes KEY=VALUE, not {pair!r}")
+        *parents, last = key.split(".")
+        place = options
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        try:
+            place[last] = json.loads(text)
+        except ValueError:
+            place[last] = text
+    return options
+
+
+def opened(url: str, pairs: list[str] | None) -> StateStore:
+    """Open the store that a command names.
+
+    Raises:
+        StoreNotFoundError: Nothing was ever saved there: rather a wrong path than an empty store.
+    """
+    store = StateStore(url, storage_options=parsed_storage_options(pairs))
+    if not store.exists():
+        raise StoreNotFoundError(f"there is no store at {store.url}: nothing was saved there, or the path is wrong")
+    return store

@@ -1,0 +1,102 @@
+"""How things look in a terminal, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+
+from statevault.state_persistence import StateInfo
+
+__all__ = ["console", "print_json", "progress", "size", "state_as_json", "states_table", "when"]
+
+_WIDTH_OF_A_FILE = 200
+_WIDE = 110
+
+console = Console() if Console().is_terminal else Console(width=_WIDTH_OF_A_FILE)
+"""stdout. Where it is a file or a pipe nothing is cut to the width of a terminal."""
+
+
+def size(count: int) -> str:
+    """Bytes as people read them: ``1.5 MB``."""
+    return decimal(count).replace("bytes", "B")
+
+
+def when(moment: datetime) -> str:
+    """A time in the reader's zone."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, on stdout."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def state_as_json(info: StateInfo) -> dict[str, Any]:
+    """A state as ``ls --json`` and ``show --json`` print it."""
+    return {
+        "name": info.name,
+        "sequence": info.sequence,
+        "created_at": info.created_at.isoformat(),
+        "writer": info.writer,
+        "files": info.files,
+        "size": info.size,
+        "stored_size": info.stored_size,
+        "new_size": info.new_size,
+        "base": info.base,
+        "components": list(info.components),
+        "metadata": info.metadata,
+    }
+
+
+def states_table(infos: list[StateInfo], *, title: str | None = None) -> Table:
+    """States as a table, oldest first."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    wide = console.width >= _WIDE
+    table.add_column("seq", justify="right", style="dim")
+    table.add_column("state", no_wrap=True)
+    if wide:
+        table.add_column("saved", no_wrap=True)
+    for name in ("files", "size", "stored", "uploaded") if wide else ("files", "size", "uploaded"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("metadata", overflow="fold")
+    for info in infos:
+        cells = [str(info.sequence), info.name]
+        cells += [when(info.created_at)] if wide else []
+        cells += [str(info.files), size(info.size)]
+        cells += [size(info.stored_size)] if wide else []
+        cells += [size(info.new_size), " ".join(f"{key}={_short(value)}" for key, value in info.metadata.items())]
+        table.add_row(*cells)
+    return table
+
+
+@contextmanager
+def progress(label: str, total: int, *, hidden: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar over bytes, on stderr and only in a terminal; yields what to tell of bytes that are done."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=hidden or not Console(stderr=True).is_terminal,
+    )
+    with bar:
+        task = bar.add_task(label, total=total)
+        yield lambda done: bar.advance(task, done)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

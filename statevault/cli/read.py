@@ -1,0 +1,90 @@
+"""``statevault cat`` and ``statevault export``: files out of a state."""
+
+from __future__ import annotations
+
+import base64
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from statevault.cli.failures import reported
+from statevault.cli.options import AsJson, StateArgument, StorageOptions, StoreArgument, opened
+from statevault.cli.output import console, print_json, progress, size
+from statevault.errors import StateExistsError, StateNotFoundError
+from statevault.format.manifest import FileEntry
+from statevault.state_persistence.download import StateReader
+
+__all__ = ["cat", "export"]
+
+_PIECE = 1024**2
+
+
+def cat(
+    url: StoreArgument,
+    state: StateArgument,
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A file of the state, as `show` prints it.")],
+    storage_option: StorageOptions = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the verified content of one file of a state to stdout (with --json: in base64)."""
+    with reported(as_json=as_json), opened(url, storage_option) as store:
+        reader = store.open_state(state)
+        file = _find(reader, path)
+        with tempfile.TemporaryDirectory(prefix="statevault-") as folder:
+            target = Path(folder) / "content"
+            reader.restore([file], lambda _: target)
+            if as_json:
+                content = base64.b64encode(target.read_bytes()).decode("ascii")
+                print_json({"state": reader.record.state, "path": path, "size": file.size, "base64": content})
+                return
+            with target.open("rb") as opened_file:
+                while piece := opened_file.read(_PIECE):
+                    sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+
+
+def export(
+    url: StoreArgument,
+    state: StateArgument,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
+    component: Annotated[
+        list[str] | None, typer.Option("--component", "-c", help="Only this component; may be given again.")
+    ] = None,
+    storage_option: StorageOptions = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a state as a plain folder: the files as the components wrote them, verified."""
+    with reported(as_json=as_json), opened(url, storage_option) as store:
+        reader = store.open_state(state)
+        manifest = reader.manifest
+        for name in component or ():
+            if name not in manifest.components:
+                known = ", ".join(manifest.components)
+                raise StateNotFoundError(f"{reader.record.state!r} has no component {name!r}, it has: {known}")
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise StateExistsError(f"{folder} is there and not an empty folder: name a new one")
+        chosen = {i for i, name in enumerate(manifest.components) if not component or name in component}
+        files = [file for file in manifest.files if file.component in chosen]
+        total = sum(file.size for file in files)
+        folder.mkdir(parents=True, exist_ok=True)
+        with progress(f"exporting {reader.record.state}", total, hidden=as_json) as advance:
+            reader.restore(files, lambda file: folder / file.path, on_progress=advance)
+        for directory in manifest.directories:
+            if directory.component in chosen:
+                (folder / directory.path).mkdir(parents=True, exist_ok=True)
+        if as_json:
+            print_json({"state": reader.record.state, "folder": str(folder), "files": len(files), "size": total})
+        else:
+            console.print(f"{reader.record.state} → {folder}: {len(files)} files, {size(total)}", soft_wrap=True)
+
+
+def _find(reader: StateReader, path: str) -> FileEntry:
+    for file in reader.manifest.files:
+        if file.path == path.strip("/"):
+            return file
+    near = [file.path for file in reader.manifest.files if path.rpartition("/")[2] in file.path]
+    hint = f"; did you mean {near[0]!r}?" if near else "; `statevault show` lists its files"
+    raise StateNotFoundError(f"the state {reader.record.state!r} has no file {path!r}{hint}")

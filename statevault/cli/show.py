@@ -1,0 +1,103 @@
+"""``statevault ls`` and ``statevault show``: what is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.text import Text
+from rich.tree import Tree
+
+from statevault.cli.failures import reported
+from statevault.cli.options import AsJson, StateArgument, StorageOptions, StoreArgument, opened
+from statevault.cli.output import console, print_json, size, state_as_json, states_table, when
+from statevault.format.manifest import FileEntry
+from statevault.state_persistence import StateInfo
+from statevault.state_persistence.download import StateReader
+
+__all__ = ["ls", "show"]
+
+
+def ls(url: StoreArgument, storage_option: StorageOptions = None, as_json: AsJson = False) -> None:
+    """List the committed states of a store, oldest first."""
+    with reported(as_json=as_json), opened(url, storage_option) as store:
+        infos = store.states()
+        if as_json:
+            print_json([state_as_json(info) for info in infos])
+        elif infos:
+            console.print(states_table(infos))
+        else:
+            console.print(f"No states in {store.url}.")
+
+
+def show(
+    url: StoreArgument,
+    state: StateArgument = "latest",
+    storage_option: StorageOptions = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a state: its layout with sizes, digests and compression, and its metadata."""
+    with reported(as_json=as_json), opened(url, storage_option) as store:
+        reader = store.open_state(state)
+        info = store.info(reader.record.state)
+        if as_json:
+            print_json({**state_as_json(info), "tree": [_file_as_json(reader, file) for file in reader.manifest.files]})
+            return
+        _print_head(info)
+        console.print(_layout(reader), soft_wrap=True)
+
+
+def _file_as_json(reader: StateReader, file: FileEntry) -> dict[str, Any]:
+    return {
+        "path": file.path,
+        "component": reader.manifest.components[file.component],
+        "size": file.size,
+        "stored_size": file.stored_size,
+        "digest": file.digest.hex(),
+        "compression": file.compression,
+        "pickle": file.holds_pickle,
+        "chunks": len(file.chunks),
+        "objects": sorted({reader.manifest.objects[chunk.object].key for chunk in file.chunks}),
+    }
+
+
+def _print_head(info: StateInfo) -> None:
+    console.print(Text(info.name, style="bold"))
+    lines = {
+        "path": str(info.path),
+        "sequence": str(info.sequence),
+        "saved": f"{when(info.created_at)} by {info.writer}",
+        "size": f"{size(info.size)} in {info.files} files",
+        "stored": f"{size(info.stored_size)}, {size(info.new_size)} of it uploaded by this save",
+        "base": info.base or "none",
+        **{f"metadata.{key}": str(value) for key, value in info.metadata.items()},
+    }
+    width = max(map(len, lines))
+    for key, value in lines.items():
+        console.print(Text.assemble((f"  {key:<{width}}  ", "dim"), value), soft_wrap=True)
+
+
+def _layout(reader: StateReader) -> Tree:
+    tree = Tree(Text(f"{reader.record.state}/", style="bold"))
+    branches: dict[str, Tree] = {"": tree}
+
+    def branch(folder: str) -> Tree:
+        if folder not in branches:
+            parent, _, name = folder.rpartition("/")
+            branches[folder] = branch(parent).add(Text(f"{name}/"))
+        return branches[folder]
+
+    for file in reader.manifest.files:
+        folder, _, name = file.path.rpartition("/")
+        how = file.compression if file.compression == "none" else f"{file.compression} {size(file.stored_size)}"
+        branch(folder).add(
+            Text.assemble(
+                name,
+                (f"  {size(file.size)}", "cyan"),
+                (f"  {how}", "green"),
+                (f"  {file.digest.hex()[:16]}", "dim"),
+                ("  pickle" if file.holds_pickle else "", "yellow"),
+            )
+        )
+    for directory in reader.manifest.directories:
+        branch(directory.path)
+    return tree

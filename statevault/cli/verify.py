@@ -1,0 +1,62 @@
+"""``statevault verify``: every byte against its digest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from statevault.cli.failures import exit_code, reported
+from statevault.cli.options import AsJson, StorageOptions, StoreArgument, opened
+from statevault.cli.output import console, print_json, progress, size
+from statevault.errors import CorruptStateError, StateNotFoundError, StatePrunedError
+from statevault.state_persistence import StateStore
+
+__all__ = ["verify"]
+
+
+def verify(
+    url: StoreArgument,
+    state: Annotated[
+        str | None, typer.Argument(metavar="[STATE]", help="A state's name, or 'latest'; all states if not given.")
+    ] = None,
+    storage_option: StorageOptions = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every byte of a state, or of all states, against its digest. Exit code 4 if something is damaged."""
+    with reported(as_json=as_json), opened(url, storage_option) as store:
+        names = store.names() if state is None else [store.info(state).name if state == "latest" else state]
+        results = [result for name in names if (result := _verified(store, name, hidden=as_json)) is not None]
+        if state is not None and not results:
+            raise StateNotFoundError(f"the state {state!r} was removed from {store.url} meanwhile")
+        damaged = [result for result in results if result["error"] is not None]
+        if as_json:
+            print_json(results)
+        else:
+            for result in results:
+                _print(result)
+            console.print(f"{len(results)} states checked, {len(damaged)} damaged." if results else "No states.")
+        if damaged:
+            raise typer.Exit(exit_code(CorruptStateError()))
+
+
+def _verified(store: StateStore, name: str, *, hidden: bool) -> dict[str, Any] | None:
+    """Check one state; None if retention took it meanwhile."""
+    try:
+        reader = store.open_state(name)
+        with progress(f"verifying {name}", reader.record.size, hidden=hidden) as advance:
+            reader.verify(on_progress=advance)
+    except StatePrunedError:
+        return None
+    except CorruptStateError as error:
+        return {"state": name, "files": None, "size": None, "error": str(error)}
+    return {"state": name, "files": reader.record.files, "size": reader.record.size, "error": None}
+
+
+def _print(result: dict[str, Any]) -> None:
+    if result["error"] is None:
+        what = f"{result['files']} files, {size(result['size'])}"
+        console.print(Text.assemble(("ok       ", "green"), result["state"], (f"  {what}", "dim")), soft_wrap=True)
+    else:
+        console.print(Text.assemble(("DAMAGED  ", "bold red"), result["state"], f"  {result['error']}"), soft_wrap=True)
