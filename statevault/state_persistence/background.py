@@ -6,6 +6,7 @@ same components and memory is bounded.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -32,10 +33,14 @@ class BackgroundPublisher(Generic[R]):
     """One thread that publishes what it is given, in order. It lives while there is work."""
 
     def __init__(self) -> None:
+        self._closed = False
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._pid = os.getpid()
         self._condition = threading.Condition()
         self._waiting: deque[_Job[R]] = deque()
         self._thread: threading.Thread | None = None
-        self._closed = False
 
     def submit(self, publish: Callable[[], R], *, discard: Callable[[], None], replaceable: bool) -> Future[R]:
         """Publish when it is this job's turn.
@@ -49,6 +54,8 @@ class BackgroundPublisher(Generic[R]):
         Raises:
             StateVaultError: The publisher is closed.
         """
+        if self._pid != os.getpid():
+            self._start_anew()  # a forked child: what runs and waits is its parent's, and so is the lock's state
         job = _Job(publish, discard, replaceable)
         superseded: list[_Job[R]] = []
         with self._condition:
@@ -69,12 +76,13 @@ class BackgroundPublisher(Generic[R]):
 
     def close(self) -> None:
         """Take no more work and wait until all that was given is done."""
-        with self._condition:
-            self._closed = True
+        self._closed = True
         self.wait()
 
     def wait(self) -> None:
         """Wait until nothing runs or waits."""
+        if self._pid != os.getpid():
+            self._start_anew()
         with self._condition:
             while self._thread is not None:
                 self._condition.wait(1.0)

@@ -76,6 +76,7 @@ def test_nothing_is_left_after_saves_and_loads(tmp_path: Path) -> None:
     assert list(staging_dir.iterdir()) == []
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of what is tested here
 def test_a_forked_child_has_folders_of_its_own(tmp_path: Path) -> None:
     staging = Staging(tmp_path)
     mine = staging.make(tmp_path)
