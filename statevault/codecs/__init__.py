@@ -1,0 +1,44 @@
+"""Objects as bytes: tree files, pickles, zstd frames, digests. Knows nothing of stores.
+
+NumPy and torch are imported only when an object or a file needs them.
+"""
+
+from __future__ import annotations
+
+from statevault.codecs.compression import MIN_GAIN, compress_chunk, decompress_chunk, worth_compressing
+from statevault.codecs.digests import DIGEST_SIZE, digest, digest_of_parts
+from statevault.codecs.pickles import (
+    PicklePolicy,
+    current_pickle_policy,
+    load_pickle,
+    looks_like_pickle,
+    pickle_policy,
+    save_pickle,
+)
+from statevault.codecs.tree.decode import decode_tree
+from statevault.codecs.tree.encode import encode_tree
+from statevault.codecs.tree.file import holds_pickle, read_tree, segment_boundaries, write_tree
+from statevault.codecs.tree.layout import EncodedTree
+
+__all__ = [
+    "DIGEST_SIZE",
+    "MIN_GAIN",
+    "EncodedTree",
+    "PicklePolicy",
+    "compress_chunk",
+    "current_pickle_policy",
+    "decode_tree",
+    "decompress_chunk",
+    "digest",
+    "digest_of_parts",
+    "encode_tree",
+    "holds_pickle",
+    "load_pickle",
+    "looks_like_pickle",
+    "pickle_policy",
+    "read_tree",
+    "save_pickle",
+    "segment_boundaries",
+    "worth_compressing",
+    "write_tree",
+]

@@ -1,0 +1,108 @@
+"""zstd frames of chunks, and the decision whether compressing them pays.
+
+Invariants: every chunk is one standard frame that states its content size, so that a concatenation of
+frames is a valid ``.zst`` file, and a reader never allocates more than it expects whatever a frame claims.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+import zstandard
+from typing_extensions import Buffer
+
+from statevault.codecs.buffers import flat_view
+from statevault.errors import CorruptStateError
+
+__all__ = ["MIN_GAIN", "compress_chunk", "decompress_chunk", "worth_compressing"]
+
+MIN_GAIN = 0.05
+"""Share of its size that data must lose under compression to be stored compressed.
+
+What level 1 gains, measured: text 80 % and more, bfloat16 weights 22 %, float32 weights 8 %, noisy images 7 %,
+float64 noise 4 %, random or compressed bytes nothing. One core packs about 1 GB/s of such data, so below 5 % it would
+save time only on links slower than 50 MB/s.
+"""
+
+_SAMPLE_BYTES = 128 * 1024
+
+
+class _Contexts(threading.local):
+    """The zstd contexts of one thread: they are expensive to make and must not be shared between threads."""
+
+    def __init__(self) -> None:
+        self.compressors: dict[int, zstandard.ZstdCompressor] = {}
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_contexts = _Contexts()
+
+
+def compress_chunk(data: Buffer, level: int = 1) -> bytes:
+    """Compress a buffer into one zstd frame that states its content size.
+
+    May be called from many threads at once; the interpreter lock is released while it works.
+
+    Args:
+        data: A C-contiguous buffer.
+        level: The zstd level, -100 to 22.
+    """
+    compressor = _contexts.compressors.get(level)
+    if compressor is None:
+        # No checksum in the frame: chunks are checked against their BLAKE3 digest.
+        compressor = zstandard.ZstdCompressor(level=level, write_checksum=False, write_content_size=True)
+        _contexts.compressors[level] = compressor
+    return compressor.compress(flat_view(data))
+
+
+def decompress_chunk(frame: Buffer, *, size: int) -> bytes:
+    """Decompress one zstd frame whose content must have a known size.
+
+    The frame's header is compared with ``size`` before anything is allocated, so that a hostile frame costs
+    no more than ``size`` bytes.
+
+    Args:
+        frame: Exactly one frame, as :func:`compress_chunk` makes it.
+        size: The number of bytes that must come out.
+
+    Raises:
+        CorruptStateError: The bytes are no zstd frame, are damaged or followed by others, or hold another
+            number of bytes than ``size``.
+    """
+    view = flat_view(frame)
+    try:
+        claimed = zstandard.frame_content_size(view)
+        if claimed not in (size, -1):
+            raise CorruptStateError(f"a compressed chunk holds {claimed} bytes where {size} are expected")
+        # With a content size in the header, zstandard allocates that; without one, max_output_size.
+        data = _contexts.decompressor.decompress(view, max_output_size=size, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise CorruptStateError(f"a compressed chunk of {size} bytes can't be decompressed: {error}") from error
+    if len(data) != size:
+        raise CorruptStateError(f"a compressed chunk holds {len(data)} bytes where {size} are expected")
+    return data
+
+
+def worth_compressing(samples: Iterable[Buffer], *, level: int = 1, min_gain: float = MIN_GAIN) -> bool:
+    """Say whether data is worth compressing, by compressing samples of it.
+
+    Of each sample, at most 128 KiB from its middle are tried: ends are often headers or padding that say
+    little about the rest. The data is worth it when the samples together lose more than ``min_gain``.
+
+    Args:
+        samples: A few C-contiguous buffers, such as the first, a middle and the last chunk of a file.
+        level: The zstd level that would be used.
+        min_gain: The share of its size that the data must lose, 0 to 1.
+
+    Returns:
+        False for no samples or only empty ones.
+    """
+    before = after = 0
+    for sample in samples:
+        view = flat_view(sample)
+        start = max(0, len(view) - _SAMPLE_BYTES) // 2
+        view = view[start : start + _SAMPLE_BYTES]
+        before += len(view)
+        after += len(compress_chunk(view, level))
+    return after < before * (1 - min_gain)

@@ -1,0 +1,149 @@
+"""NumPy arrays, scalars and dtypes as leaves. NumPy is imported only when a file or an object needs it."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any, Literal
+
+from statevault.codecs.tree.blocks import BlockTable
+from statevault.errors import FormatError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["decode_dtype", "decode_scalar", "empty_array", "encode_array", "encode_dtype", "flat_bytes", "mapped_array"]
+
+_MAX_DTYPE_DEPTH = 16
+_PLAIN = re.compile(r"[<>|][biufcSUVmM][0-9]{1,10}(\[[0-9A-Za-z/]{1,32}\])?")
+
+_Dtype = str | list[Any]
+
+
+def encode_dtype(dtype: np.dtype[Any]) -> _Dtype | None:
+    """Describe a dtype; None when it can't be described without running code (objects, foreign dtypes)."""
+    if dtype.hasobject:
+        return None
+    described = _describe(dtype)
+    try:
+        faithful = decode_dtype(described) == dtype
+    except FormatError:
+        faithful = False
+    return described if faithful else None
+
+
+def _describe(dtype: np.dtype[Any]) -> _Dtype:
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return [_describe(base), list(shape)]
+    if dtype.names is None or dtype.fields is None:
+        return dtype.str
+    formats = [_describe(dtype.fields[name][0]) for name in dtype.names]
+    offsets = [dtype.fields[name][1] for name in dtype.names]
+    return [list(dtype.names), formats, offsets, dtype.itemsize, dtype.isalignedstruct]
+
+
+def decode_dtype(described: object) -> np.dtype[Any]:
+    """Build the dtype that :func:`encode_dtype` described.
+
+    Raises:
+        FormatError: The description is not one.
+    """
+    import numpy as np  # noqa: PLC0415
+
+    try:
+        dtype: np.dtype[Any] = np.dtype(_specification(described, _MAX_DTYPE_DEPTH))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise FormatError(f"{described!r:.200} is not a NumPy dtype") from error
+    if dtype.hasobject:
+        raise FormatError("arrays of Python objects are not part of the format")
+    return dtype
+
+
+def _specification(described: object, depth: int) -> Any:
+    if isinstance(described, str) and _PLAIN.fullmatch(described):
+        return described
+    if depth and isinstance(described, list) and len(described) == 2:
+        base, shape = described
+        return (_specification(base, depth - 1), tuple(shape))
+    if depth and isinstance(described, list) and len(described) == 5:
+        names, formats, offsets, itemsize, aligned = described
+        import numpy as np  # noqa: PLC0415
+
+        formats = [np.dtype(_specification(item, depth - 1)) for item in formats]
+        fields = {"names": names, "formats": formats, "offsets": offsets, "itemsize": itemsize}
+        return np.dtype(fields, align=bool(aligned))  # type: ignore[call-overload]
+    raise ValueError("unknown dtype")
+
+
+def flat_bytes(array: np.ndarray[Any, Any]) -> memoryview:
+    """Return the memory of a contiguous array as a flat byte view."""
+    import numpy as np  # noqa: PLC0415
+
+    if array.nbytes == 0:
+        return memoryview(b"")
+    return array.reshape(-1, order="A").view(np.uint8).data
+
+
+def encode_array(array: np.ndarray[Any, Any], dtype: _Dtype, blocks: BlockTable) -> list[Any]:
+    """Make the leaf of an array. Its memory is referred to, or copied when it is not contiguous."""
+    import numpy as np  # noqa: PLC0415
+
+    order = "C" if array.flags.c_contiguous else "F" if array.flags.f_contiguous else None
+    if order is None:
+        block = blocks.add(flat_bytes(np.ascontiguousarray(array)), private=True)
+    else:
+        block = blocks.add(flat_bytes(np.asarray(array)), private=False)
+    return ["a", block, dtype, list(array.shape), order or "C"]
+
+
+def empty_array(block_length: int, dtype: object, shape: Any, order: object) -> np.ndarray[Any, Any]:
+    """Allocate the array of a leaf, after checking that it has exactly as many bytes as its block."""
+    import numpy as np  # noqa: PLC0415
+
+    decoded, sizes, memory_order = _check(block_length, dtype, shape, order)
+    if decoded.itemsize == 0:
+        return np.ndarray(sizes, decoded)  # np.empty would widen "S0" to "S1"
+    return np.empty(sizes, decoded, order=memory_order)
+
+
+def mapped_array(block: memoryview, dtype: object, shape: Any, order: object) -> np.ndarray[Any, Any]:
+    """Build the array of a leaf on the memory of its block."""
+    import numpy as np  # noqa: PLC0415
+
+    decoded, sizes, memory_order = _check(len(block), dtype, shape, order)
+    return np.ndarray(sizes, decoded, buffer=block, order=memory_order)
+
+
+def _check(
+    block_length: int, dtype: object, shape: Any, order: object
+) -> tuple[np.dtype[Any], tuple[int, ...], Literal["C", "F"]]:
+    decoded = decode_dtype(dtype)
+    sizes = tuple(shape)
+    if order not in ("C", "F") or not all(type(n) is int and n >= 0 for n in sizes):
+        raise FormatError("an array has a malformed shape")
+    if math.prod(sizes) * decoded.itemsize != block_length:
+        raise FormatError(f"an array of shape {sizes} and dtype {decoded} does not fit its {block_length} bytes")
+    return decoded, sizes, "C" if order == "C" else "F"
+
+
+def decode_scalar(items: list[Any]) -> np.generic:
+    """Build a NumPy scalar from ``[dtype, bytes]`` (``[dtype, str]`` for ``np.str_``)."""
+    import numpy as np  # noqa: PLC0415
+
+    described, data = items
+    if described == "U":
+        return np.str_(_of_type(data, str))
+    if described == "S":
+        return np.bytes_(_of_type(data, bytes))
+    dtype = decode_dtype(described)
+    if dtype.itemsize != len(_of_type(data, bytes)) or dtype.itemsize == 0:
+        raise FormatError(f"a scalar of dtype {dtype} does not fit its {len(data)} bytes")
+    scalar: np.generic = np.frombuffer(bytearray(data), dtype)[0]
+    return scalar
+
+
+def _of_type(data: Any, cls: type[Any]) -> Any:
+    if type(data) is not cls:
+        raise FormatError(f"a {cls.__name__} is expected, not a {type(data).__name__}")
+    return data
