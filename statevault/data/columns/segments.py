@@ -1,0 +1,174 @@
+"""Segments: runs of rows of a column.
+
+What was handed out or saved from an array segment is never written to again: a new row goes behind it, and a
+replaced one first moves the segment to a copy. Views and snapshots can therefore share the memory of a
+segment, and a full segment that nobody replaced a row of is bit-identical from save to save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+import numpy as np
+
+from statevault.data.columns.kinds import RowKind, Rows, kind_from_name
+from statevault.errors import FormatError
+
+__all__ = ["ArraySegment", "ObjectSegment", "Segment", "segment_from_record"]
+
+_OBJECT_ROWS = 1024
+_OBJECT_KIND = "object"
+
+
+class ArraySegment:
+    """Rows of one kind in one array.
+
+    Attributes:
+        kind: The kind of all rows.
+    """
+
+    __slots__ = ("_count", "_exposed", "_rows", "kind")
+
+    def __init__(self, kind: RowKind, capacity: int) -> None:
+        """Initialize without rows.
+
+        Args:
+            kind: The kind of all rows.
+            capacity: How many rows the segment can hold.
+        """
+        self.kind = kind
+        self._rows: Rows = np.empty((capacity, *kind.shape), dtype=kind.dtype)
+        self._count = 0
+        self._exposed = False
+
+    @classmethod
+    def from_rows(cls, kind: RowKind, rows: Rows, capacity: int) -> Self:
+        """Return a segment with rows, and room up to a capacity."""
+        segment = cls(kind, 0)
+        if len(rows) < capacity:
+            segment._rows = np.empty((capacity, *kind.shape), dtype=kind.dtype)
+            segment._rows[: len(rows)] = rows
+        else:
+            # Decoded arrays may be read-only views of a file's bytes, of which torch can make no tensor.
+            segment._rows = np.require(rows, requirements=["C", "W"])
+        segment._count = len(rows)
+        return segment
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def full(self) -> bool:
+        """Whether no row can be added."""
+        return self._count == len(self._rows)
+
+    def accepts(self, value: Any) -> bool:
+        """Tell whether a value can be a row of this segment."""
+        return self.kind.accepts(value)
+
+    def append(self, value: Any) -> None:
+        """Add a row to a segment that accepts it and is not full."""
+        self.kind.put(self._rows, self._count, value)
+        self._count += 1
+
+    def replace(self, index: int, value: Any) -> None:
+        """Replace a row by a value that the segment accepts."""
+        if self._exposed:
+            self._rows = self._rows.copy()
+            self._exposed = False
+        self.kind.put(self._rows, index, value)
+
+    def seal(self) -> None:
+        """Give back the room for rows that were not added; the segment is full then."""
+        self._rows = self._rows[: self._count].copy()
+        self._exposed = False
+
+    def items(self, start: int = 0) -> list[Any]:
+        """Return the values from a row on."""
+        self._exposed = self._exposed or self.kind.gives_views
+        return self.kind.items(self._rows[start : self._count])
+
+    def item(self, index: int) -> Any:
+        """Return one value."""
+        self._exposed = self._exposed or self.kind.gives_views
+        return self.kind.items(self._rows[index : index + 1])[0]
+
+    def take(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Rows:
+        """Return a copy of some rows."""
+        rows: Rows = self._rows[indices]
+        return rows
+
+    def record(self) -> dict[str, Any]:
+        """Return the segment as a tree; the array in it is read-only and never changes."""
+        self._exposed = True
+        rows = self._rows[: self._count]
+        rows.flags.writeable = False
+        return {"kind": self.kind.name, "rows": rows}
+
+
+class ObjectSegment:
+    """Rows that are arbitrary objects."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Iterable[Any] = ()) -> None:
+        """Initialize with rows."""
+        self._values = list(values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @property
+    def full(self) -> bool:
+        """Whether no row should be added."""
+        return len(self._values) >= _OBJECT_ROWS
+
+    def accepts(self, value: Any) -> bool:
+        """Any value can be a row."""
+        return True
+
+    def append(self, value: Any) -> None:
+        """Add a row."""
+        self._values.append(value)
+
+    def replace(self, index: int, value: Any) -> None:
+        """Replace a row."""
+        self._values[index] = value
+
+    def seal(self) -> None:
+        """Nothing to give back."""
+
+    def items(self, start: int = 0) -> list[Any]:
+        """Return the values from a row on."""
+        return self._values[start:]
+
+    def item(self, index: int) -> Any:
+        """Return one value."""
+        return self._values[index]
+
+    def record(self) -> dict[str, Any]:
+        """Return the segment as a tree."""
+        return {"kind": _OBJECT_KIND, "rows": list(self._values)}
+
+
+Segment = ArraySegment | ObjectSegment
+
+
+def segment_from_record(record: Any, capacity: int) -> Segment:
+    """Return the segment of which this is the record.
+
+    Args:
+        record: What :meth:`ArraySegment.record` or :meth:`ObjectSegment.record` returned.
+        capacity: How many rows the segment should have room for, if it is one of arrays.
+
+    Raises:
+        FormatError: It isn't such a record.
+    """
+    if isinstance(record, dict):
+        kind, rows = record.get("kind"), record.get("rows")
+        if kind == _OBJECT_KIND and isinstance(rows, list):
+            return ObjectSegment(rows)
+        if isinstance(kind, str) and isinstance(rows, np.ndarray) and rows.ndim:
+            return ArraySegment.from_rows(kind_from_name(kind, rows), rows, capacity)
+    raise FormatError("a saved column holds something that is not a segment")

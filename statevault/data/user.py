@@ -1,0 +1,167 @@
+"""The training side of a data pipeline: a buffer, and the times at which its samples were collected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from threading import RLock
+from typing import Any, Generic
+
+import numpy as np
+from typing_extensions import TypeVar, override
+
+from statevault.data.buffer import DataBuffer
+from statevault.data.collector import DataCollector
+from statevault.data.columns import Column
+from statevault.errors import FormatError
+from statevault.state_persistence import PersistentStateMixin, load_pickle, read_tree, write_tree
+
+__all__ = ["DataUser"]
+
+R = TypeVar("R", default=Any)
+
+
+class DataUser(PersistentStateMixin, Generic[R]):
+    """Moves collected samples into a buffer and reads it. All methods may be called from any thread.
+
+    Samples that were collected while a state is being saved belong to the instant at which the acting loop is
+    held, which is later than the one at which the buffer is saved: :meth:`save_state` saves the buffer, and
+    :meth:`save_waiting` what was collected since.
+    """
+
+    def __init__(self, buffer: DataBuffer[Any, R]) -> None:
+        """Initialize.
+
+        Args:
+            buffer: The buffer, which from now on only this object touches.
+        """
+        self._buffer = buffer
+        self._collector: DataCollector[Any] = DataCollector(buffer)
+        self._timestamps = self._empty_timestamps()
+        self._lock = RLock()
+
+    @property
+    def buffer(self) -> DataBuffer[Any, R]:
+        """The buffer."""
+        return self._buffer
+
+    @property
+    def collector(self) -> DataCollector[Any]:
+        """The collector whose samples this object gets."""
+        return self._collector
+
+    def update(self) -> None:
+        """Move the collected samples into the buffer.
+
+        Raises:
+            Exception: Whatever the buffer raises for a sample that it can't add; that sample is lost, the
+                later ones are moved by the next update.
+        """
+        with self._lock:
+            samples = self._collector.drain()
+            for number, (timestamp, sample) in enumerate(samples, 1):
+                try:
+                    self._buffer.add(sample)
+                except BaseException:
+                    self._collector.put_back(samples[number:])
+                    raise
+                self._timestamps.append(timestamp)
+            excess = len(self._timestamps) - (self._buffer.max_queue_size or len(self._timestamps))
+            if excess > 0:
+                self._timestamps.drop_oldest(excess)
+
+    def get_data(self) -> R:
+        """Move the collected samples into the buffer and return all that it holds."""
+        with self._lock:
+            self.update()
+            return self._buffer.get_data()
+
+    def sample(self, n: int, rng: np.random.Generator | int | None = None) -> Any:
+        """Move the collected samples into the buffer and draw some of what it holds.
+
+        Args:
+            n: How many samples to draw, uniformly and with replacement.
+            rng: A random generator, a seed, or None for the buffer's own generator.
+
+        Returns:
+            The drawn samples, stacked along a new first axis: see the buffer's ``sample``.
+
+        Raises:
+            ValueError: The buffer is empty, or ``n`` is negative.
+        """
+        with self._lock:
+            self.update()
+            return self._buffer.sample(n, rng)
+
+    def count_data_added_since(self, timestamp: float) -> int:
+        """Count the samples collected at or after a time that an :meth:`update` has moved into the buffer.
+
+        Args:
+            timestamp: A time of :func:`statevault.time.time`, in seconds.
+
+        Returns:
+            The count; at most the size of the collector's queue.
+        """
+        with self._lock:
+            return self._timestamps.count_newest_from(timestamp)
+
+    def __len__(self) -> int:
+        """How many samples the buffer holds."""
+        with self._lock:
+            return len(self._buffer)
+
+    @override
+    def save_state(self, path: Path) -> None:
+        """Move the collected samples into the buffer and save it, below a new folder ``path``."""
+        with self._lock:
+            self.update()
+            path.mkdir()
+            self._buffer.save_state(path / "buffer")
+            write_tree(self._timestamps.record(), path / "timestamps.tree")
+
+    def save_waiting(self, path: Path) -> None:
+        """Save what was collected since :meth:`save_state`, below the folder that it made.
+
+        Args:
+            path: The path that was given to :meth:`save_state`.
+        """
+        waiting = self._collector.waiting()
+        if waiting:
+            times = np.array([timestamp for timestamp, _ in waiting])
+            write_tree({"times": times, "samples": [sample for _, sample in waiting]}, path / "waiting.tree")
+
+    @override
+    def load_state(self, path: Path) -> None:
+        """Load the buffer, and let the samples wait that waited when the state was saved.
+
+        A folder that PAMIQ-Core wrote is read where pickles are allowed.
+
+        Raises:
+            FileNotFoundError: Nothing, or not all, was saved under this path.
+            FormatError: A file there does not hold what it should.
+        """
+        with self._lock:
+            timestamps = self._empty_timestamps()
+            if (path / "timestamps.tree").exists() or not (path / "timestamps.pkl").exists():
+                timestamps.restore(read_tree(path / "timestamps.tree"))
+            else:
+                for timestamp in load_pickle(path / "timestamps.pkl"):
+                    timestamps.append(float(timestamp))
+            waiting = _read_waiting(path / "waiting.tree")
+            self._buffer.load_state(path / "buffer")
+            self._timestamps = timestamps
+            self._collector.restore(waiting)
+
+    def _empty_timestamps(self) -> Column:
+        # An unbounded queue gets segments of the usual size.
+        return Column(max_rows=self._buffer.max_queue_size or 1 << 20)
+
+
+def _read_waiting(file: Path) -> Iterable[tuple[float, Any]]:
+    if not file.exists():
+        return []
+    record = read_tree(file)
+    try:
+        return list(zip(record["times"].tolist(), record["samples"], strict=True))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{file} does not hold samples that waited for their buffer") from error

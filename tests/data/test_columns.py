@@ -1,0 +1,150 @@
+"""Columns: what a save shares with the next one, and with the memory of the buffer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from statevault.data.columns import Column
+from statevault.errors import FormatError
+
+
+def arrays(record: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
+    return [segment["rows"] for segment in record["segments"]]
+
+
+def filled(count: int, *, max_rows: int = 10_000, segment_bytes: int = 1 << 16) -> Column:
+    column = Column(max_rows=max_rows, segment_bytes=segment_bytes)
+    for i in range(count):
+        column.append(np.full(64, i, np.float64))
+    return column
+
+
+def test_sealed_segments_are_bit_identical_from_save_to_save() -> None:
+    column = filled(1000)
+    before = [rows.tobytes() for rows in arrays(column.record())]
+    assert len(before) == 8
+    for i in range(200):
+        column.append(np.full(64, i, np.float64))
+    column.drop_oldest(200)
+    after = [rows.tobytes() for rows in arrays(column.record())]
+    # 128 rows fill a segment: one left at the old end, the eighth grew, and there is a new one.
+    assert after[:6] == before[1:7]
+    assert len(after) == 9
+
+
+def test_a_record_shares_memory_that_is_not_written_to_again() -> None:
+    column = filled(300)
+    record = column.record()
+    copies = [rows.copy() for rows in arrays(record)]
+    assert all(not rows.flags.writeable for rows in arrays(record))
+    for i in range(300):
+        column.replace(i, np.full(64, -1.0))
+    for i in range(300):
+        column.append(np.full(64, float(i)))
+    assert all(np.array_equal(a, b) for a, b in zip(arrays(record), copies, strict=True))
+
+
+def test_a_replacement_changes_only_its_own_segment() -> None:
+    column = filled(1024)
+    before = [rows.tobytes() for rows in arrays(column.record())]
+    column.replace(300, np.zeros(64))
+    after = [rows.tobytes() for rows in arrays(column.record())]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, True, False] + [True] * 5
+
+
+def test_untouched_segments_are_not_even_copied() -> None:
+    column = filled(1024)
+    before = arrays(column.record())
+    column.replace(300, np.zeros(64))
+    after = arrays(column.record())
+    assert [np.shares_memory(a, b) for a, b in zip(before, after, strict=True)] == [True, True, False] + [True] * 5
+
+
+def test_a_loaded_column_saves_the_same_sealed_segments() -> None:
+    column = filled(1000)
+    column.drop_oldest(130)
+    record = column.record()
+    loaded = Column(max_rows=10_000, segment_bytes=1 << 16)
+    loaded.restore(record)
+    again = loaded.record()
+    assert again["offset"] == record["offset"]
+    assert [rows.tobytes() for rows in arrays(again)] == [rows.tobytes() for rows in arrays(record)]
+
+
+def test_a_loaded_column_does_not_write_into_what_it_was_loaded_from() -> None:
+    column = filled(300)
+    record = column.record()
+    copies = [rows.copy() for rows in arrays(record)]
+    loaded = Column(max_rows=10_000, segment_bytes=1 << 16)
+    loaded.restore(record)
+    for i in range(300):
+        loaded.replace(i, np.full(64, -1.0))
+    assert all(np.array_equal(a, b) for a, b in zip(arrays(record), copies, strict=True))
+
+
+def test_memory_of_dropped_rows_is_given_back() -> None:
+    column = filled(0, max_rows=1000)
+    for i in range(20_000):
+        column.append(np.full(64, i, np.float64))
+        if len(column) > 1000:
+            column.drop_oldest(1)
+    kept = sum(rows.nbytes for rows in arrays(column.record()))
+    assert kept < 1.3 * 1000 * 64 * 8
+
+
+def test_a_rare_change_of_kind_keeps_segments_of_arrays() -> None:
+    column = Column(max_rows=10_000)
+    for shape in ((2,), (3,), (2,)):
+        for _ in range(500):
+            column.append(torch.zeros(shape))
+    assert [s["kind"] for s in column.record()["segments"]] == ["tensor:float32"] * 3
+    assert [tuple(t.shape) for t in column.items()] == [(2,)] * 500 + [(3,)] * 500 + [(2,)] * 500
+
+
+def test_a_column_of_mixed_kinds_stays_correct() -> None:
+    column = Column(max_rows=10_000)
+    values = [i if i % 2 else float(i) for i in range(3000)]
+    for value in values:
+        column.append(value)
+    items = column.items()
+    assert items == values
+    assert [type(v) for v in items] == [type(v) for v in values]
+    assert len(column.record()["segments"]) == 3
+
+
+def test_replacing_by_another_kind_stays_correct() -> None:
+    column = filled(200)
+    column.replace(7, "text")
+    column.replace(8, None)
+    items = column.items()
+    assert items[7:9] == ["text", None]
+    assert items[9][0] == 9
+    assert items[199][0] == 199
+
+
+def test_counting_the_newest_from_a_threshold() -> None:
+    column = Column(max_rows=40_000)
+    for i in range(30_000):
+        column.append(float(i))
+    column.drop_oldest(100)
+    assert column.count_newest_from(29_990.0) == 10
+    assert column.count_newest_from(5000.5) == 24_999
+    assert column.count_newest_from(-np.inf) == 29_900
+    assert column.count_newest_from(np.inf) == 0
+
+
+def test_counting_stops_at_a_clock_that_went_back() -> None:
+    column = Column(max_rows=100)
+    for t in (10.0, 11.0, 5.0, 12.0, 13.0):
+        column.append(t)
+    assert column.count_newest_from(10.0) == 2
+
+
+@pytest.mark.parametrize("record", [None, {}, {"segments": [{"kind": "array", "rows": np.zeros(())}]}, {"segments": 1}])
+def test_malformed_records_are_refused(record: Any) -> None:
+    with pytest.raises(FormatError):
+        Column(max_rows=10).restore(record)
