@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from statevault import __version__
+from statevault.cli.demo import demo
 from statevault.cli.read import cat, export
 from statevault.cli.show import ls, show
 from statevault.cli.verify import verify
@@ -21,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (ls, show, verify, cat, export):
+for command in (ls, show, verify, cat, export, demo):
     app.command()(command)
 
 

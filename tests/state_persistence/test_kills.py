@@ -58,11 +58,11 @@ def save_until_killed(url: str, options: dict[str, object], first: int, acknowle
 
 
 @pytest.fixture(scope="module")
-def processes() -> Iterator[ForkServerContext]:
+def processes() -> ForkServerContext:
     """Processes that start fast: forked from a server that has imported everything and has no threads."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["statevault.state_persistence", "s3fs", "tests.state_persistence.test_kills"])
-    yield context
+    return context
 
 
 @pytest.mark.timeout(900)

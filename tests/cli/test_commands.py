@@ -1,0 +1,171 @@
+"""Each verb, run as a user runs it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from statevault.state_persistence import StateStore
+from tests.cli.run import option_arguments, statevault
+from tests.servers import StorageTarget
+from tests.state_persistence.components import Folder, some_files
+
+OLD, NEW = some_files(1), some_files(2)
+
+
+def fill(url: object, storage_options: object = None) -> None:
+    models = Folder(OLD)
+    with StateStore(url, storage_options=storage_options) as store:  # type: ignore[arg-type]
+        store.register("models", models)
+        store.register("data", Folder({"x.bin": bytes(100)}))
+        store.save_state(name="old.state", metadata={"reward": 1.25})
+        models.files = dict(NEW)
+        store.save_state(name="new.state", metadata={"reward": 231.5, "step": 40_000})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    fill(tmp_path / "states")
+    return tmp_path / "states"
+
+
+def test_every_verb_works_on_every_backend(target: StorageTarget, tmp_path: Path) -> None:
+    if target.name == "memory":
+        pytest.skip("the memory of another process is its own")
+    fill(target.url, target.storage_options)
+    options = option_arguments(target.storage_options)
+    assert [state["name"] for state in statevault("ls", target.url, "--json", *options).json] == [
+        "old.state",
+        "new.state",
+    ]
+    assert statevault("show", target.url, "latest", "--json", *options).json["metadata"]["step"] == 40_000
+    assert [result["error"] for result in statevault("verify", target.url, "--json", *options).json] == [None, None]
+    assert statevault("cat", target.url, "new.state", "models/notes.txt", *options).out.encode() == NEW["notes.txt"]
+    done = statevault("export", target.url, "old.state", str(tmp_path / "out"), *options)
+    assert done.code == 0, done.err
+    assert (tmp_path / "out" / "models" / "weights.bin").read_bytes() == OLD["weights.bin"]
+
+
+def test_ls_prints_a_line_for_each_state(store: Path) -> None:
+    run = statevault("ls", str(store))
+    lines = run.out.splitlines()
+    assert lines[0].split() == ["seq", "state", "saved", "files", "size", "stored", "uploaded", "metadata"]
+    assert lines[1].split()[:2] == ["1", "old.state"]
+    assert "reward=231.5 step=40000" in lines[2]
+    assert (run.code, run.err) == (0, "")
+
+
+def test_ls_json_tells_all_that_a_state_info_holds(store: Path) -> None:
+    (_, newest) = statevault("ls", str(store), "--json").json
+    assert newest.keys() == {
+        "name", "sequence", "created_at", "writer", "files", "size", "stored_size", "new_size", "base", "components", "metadata",
+    }  # fmt: skip
+    assert newest["metadata"] == {"reward": 231.5, "step": 40_000}
+
+
+def test_show_prints_the_layout_as_a_tree(store: Path) -> None:
+    run = statevault("show", str(store), "new.state")
+    assert re.search(
+        r"├── models/\n│   ├── deep/\n│   │   └── er/\n│   │       └── step.txt  1 byte  none  [0-9a-f]{16}", run.out
+    )
+    assert re.search(r"notes.txt  4\.2 kB  zstd \d+ B", run.out)
+    assert "metadata.step" in run.out
+
+
+def test_show_json_lists_every_file_with_size_digest_and_compression(store: Path) -> None:
+    tree = statevault("show", str(store), "new.state", "--json").json["tree"]
+    notes = next(file for file in tree if file["path"] == "models/notes.txt")
+    assert notes["size"] == len(NEW["notes.txt"])
+    assert notes["compression"] == "zstd"
+    assert notes["stored_size"] < notes["size"]
+    assert len(notes["digest"]) == 64
+    assert notes["objects"] == ["new.state/models/notes.txt.zst"]
+
+
+def test_a_compressed_file_of_a_store_is_a_standard_zst_file(store: Path) -> None:
+    packed = store / "new.state" / "models" / "notes.txt.zst"
+    done = subprocess.run(["zstd", "-dc", str(packed)], capture_output=True, check=True)
+    assert done.stdout == NEW["notes.txt"]
+
+
+def test_verify_names_what_is_damaged_and_exits_with_4(store: Path) -> None:
+    weights = store / "old.state" / "models" / "weights.bin"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    run = statevault("verify", str(store))
+    assert run.code == 4
+    assert re.search(r"DAMAGED +old.state .*models/weights.bin", run.out)
+    assert re.search(r"ok +new.state", run.out)
+    assert "2 states checked, 1 damaged." in run.out
+    assert statevault("verify", str(store), "new.state").code == 0
+    assert statevault("verify", str(store), "latest").code == 0
+    assert statevault("verify", str(store), "old.state", "--json").json[0]["error"].count("weights.bin") >= 1
+
+
+def test_cat_never_prints_bytes_that_do_not_verify(store: Path) -> None:
+    weights = store / "new.state" / "models" / "weights.bin"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    run = statevault("cat", str(store), "new.state", "models/weights.bin")
+    assert (run.code, run.out) == (4, "")
+
+
+def test_cat_json_holds_the_content_in_base64(store: Path) -> None:
+    answer = statevault("cat", str(store), "latest", "models/weights.bin", "--json").json
+    assert base64.b64decode(answer["base64"]) == NEW["weights.bin"]
+
+
+def test_cat_of_a_file_that_is_not_there_suggests_one(store: Path) -> None:
+    run = statevault("cat", str(store), "latest", "notes.txt")
+    assert run.code == 3
+    assert "did you mean 'models/notes.txt'?" in run.err
+
+
+def test_export_writes_a_plain_folder_and_never_over_something(store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert statevault("export", str(store), "latest", str(out), "--json").json["files"] == len(NEW) + 1
+    assert (out / "models" / "deep" / "er" / "step.txt").read_bytes() == NEW["deep/er/step.txt"]
+    assert (out / "data" / "x.bin").read_bytes() == bytes(100)
+    assert statevault("export", str(store), "latest", str(out)).code == 1
+    only = tmp_path / "only"
+    assert statevault("export", str(store), "latest", str(only), "-c", "data").code == 0
+    assert [path.name for path in only.iterdir()] == ["data"]
+    assert statevault("export", str(store), "latest", str(tmp_path / "x"), "-c", "nope").code == 3
+
+
+def test_a_pipe_that_closes_early_is_no_error(store: Path) -> None:
+    big = Folder({"big": os.urandom(3_000_000)})
+    with StateStore(store) as opened:
+        opened.register("big", big)
+        opened.save_state(name="big.state")
+    command = f"{sys.executable} -m statevault.cli cat {store} big.state big/big | head -c 10 | wc -c"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "10"
+    assert done.stderr == ""
+
+
+def test_a_terminal_gets_a_table_of_its_width_without_cut_names(store: Path) -> None:
+    parent, child = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "statevault.cli", "ls", str(store)], stdout=child, stderr=child, env=environment
+    )
+    assert process.wait(60) == 0
+    os.close(child)
+    text = os.read(parent, 10_000).decode()
+    os.close(parent)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert "new.state" in plain
+    assert all(len(line.rstrip("\r")) <= 80 for line in plain.splitlines())
+
+
+def test_version_and_help() -> None:
+    assert statevault("--version").out.startswith("statevault ")
+    help_text = statevault("--help").out
+    for verb in ("ls", "show", "verify", "cat", "export", "demo"):
+        assert verb in help_text

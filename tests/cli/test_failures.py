@@ -1,0 +1,130 @@
+"""Bad input: one readable line, an exit code by kind, within a bounded time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from statevault.errors import FormatError, StateVaultError, StorageError
+from statevault.state_persistence import StateStore
+from tests.cli.run import Run, option_arguments, statevault
+from tests.servers import Servers, free_port
+from tests.state_persistence.components import Folder
+
+
+def one_line(run: Run) -> str:
+    """The one line on stderr; a traceback would have more."""
+    assert run.err.startswith("statevault: "), run.err
+    assert len(run.err.splitlines()) == 1, run.err
+    return run.err
+
+
+@pytest.mark.parametrize("verb", ["ls", "show", "verify"])
+def test_a_store_that_is_not_there(verb: str, tmp_path: Path) -> None:
+    run = statevault(verb, str(tmp_path / "typo"))
+    assert run.code == 3
+    assert "no store at" in one_line(run)
+
+
+def test_a_state_that_is_not_there(tmp_path: Path) -> None:
+    with StateStore(tmp_path) as store:
+        store.save_state(name="a.state")
+    run = statevault("show", str(tmp_path), "b.state")
+    assert run.code == 3
+    assert "'b.state'" in one_line(run)
+    assert "'a.state'" in run.err
+
+
+def test_errors_as_json(tmp_path: Path) -> None:
+    run = statevault("ls", str(tmp_path / "typo"), "--json")
+    error = json.loads(run.err)["error"]
+    assert (error["kind"], error["exit_code"], run.code) == ("StoreNotFoundError", 3, 3)
+    assert "typo" in error["message"]
+
+
+def test_a_newer_store(tmp_path: Path) -> None:
+    (tmp_path / "_vault").mkdir()
+    (tmp_path / "_vault" / "format.json").write_text('{"format": "statevault", "version": 2}')
+    run = statevault("ls", str(tmp_path))
+    assert run.code == 7
+    assert "version 2" in one_line(run)
+
+
+def test_an_unknown_scheme() -> None:
+    run = statevault("ls", "s4://bucket/prefix")
+    assert run.code == 1
+    assert "s4" in one_line(run)
+
+
+def test_a_file_in_place_of_a_store(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    run = statevault("ls", str(tmp_path / "file"))
+    assert run.code == 3
+    assert "is a file" in one_line(run)
+
+
+def test_a_missing_extra_names_the_command_that_installs_it(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['gcsfs'] = None")
+    run = statevault("ls", "gs://bucket/prefix", env={"PYTHONPATH": str(tmp_path)})
+    assert run.code == 1
+    assert 'pip install "statevault[gcs]"' in one_line(run)
+
+
+def test_an_endpoint_where_nobody_listens() -> None:
+    run = statevault("ls", "s3://bucket/prefix", "-o", f"endpoint_url=http://127.0.0.1:{free_port()}",
+                     "-o", "key=a", "-o", "secret=b")  # fmt: skip
+    assert run.code == 6
+    assert "127.0.0.1" in one_line(run)
+
+
+def test_wrong_credentials(servers: Servers) -> None:
+    target = servers.target("juicefs")
+    options = option_arguments({**target.storage_options, "secret": "wrong"})
+    run = statevault("ls", target.url, *options)
+    assert run.code == 5
+    assert "AWS_" in one_line(run)
+
+
+def test_a_bucket_that_does_not_exist(servers: Servers) -> None:
+    target = servers.target("moto")
+    run = statevault("ls", "s3://no-such-bucket-here/prefix", *option_arguments(target.storage_options))
+    assert run.code == 3
+    assert "no-such-bucket-here" in one_line(run)
+
+
+def test_no_credentials_at_all(servers: Servers, tmp_path: Path) -> None:
+    target = servers.target("juicefs")
+    environment = {
+        name: "" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
+    }
+    environment |= {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
+    run = statevault("ls", target.url, "-o", f"endpoint_url={target.storage_options['endpoint_url']}", env=environment)
+    assert run.code == 5
+    assert "AWS_" in one_line(run)
+
+
+def test_bad_usage() -> None:
+    assert statevault("ls").code == 2
+    assert statevault("nonsense").code == 2
+    assert statevault("ls", "x", "-o", "novalue").code == 2
+
+
+def test_a_saving_store_that_cannot_be_written_keeps_the_old_states(tmp_path: Path) -> None:
+    """Not read-only by permission, which root passes: a file lies where the folder of sessions should be."""
+    root = tmp_path / "states"
+    folder = Folder({"a": b"1"})
+    with StateStore(root) as store:
+        store.register("folder", folder)
+        store.save_state(name="a.state")
+        sessions = root / "_vault" / "sessions"
+        if sessions.exists():
+            sessions.rmdir()
+        sessions.write_text("in the way")
+        with pytest.raises((StorageError, FormatError)) as caught:
+            store.save_state(name="b.state")
+        assert isinstance(caught.value, StateVaultError)
+        sessions.unlink()
+        store.save_state(name="c.state")
+        assert [info.name for info in store.states()] == ["a.state", "c.state"]
