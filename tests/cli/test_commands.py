@@ -65,7 +65,8 @@ def test_ls_prints_a_line_for_each_state(store: Path) -> None:
 def test_ls_json_tells_all_that_a_state_info_holds(store: Path) -> None:
     (_, newest) = statevault("ls", str(store), "--json").json
     assert newest.keys() == {
-        "name", "sequence", "created_at", "writer", "files", "size", "stored_size", "new_size", "base", "components", "metadata",
+        "name", "sequence", "created_at", "writer", "files", "size", "stored_size", "new_size", "base", "components",
+        "metadata",
     }  # fmt: skip
     assert newest["metadata"] == {"reward": 231.5, "step": 40_000}
 

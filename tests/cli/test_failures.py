@@ -96,9 +96,7 @@ def test_a_bucket_that_does_not_exist(servers: Servers) -> None:
 
 def test_no_credentials_at_all(servers: Servers, tmp_path: Path) -> None:
     target = servers.target("juicefs")
-    environment = {
-        name: "" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
-    }
+    environment = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"), "")
     environment |= {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
     run = statevault("ls", target.url, "-o", f"endpoint_url={target.storage_options['endpoint_url']}", env=environment)
     assert run.code == 5
