@@ -1,0 +1,95 @@
+"""How a system is to be launched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import ConfigDict, Field, InstanceOf, PositiveFloat, PositiveInt, model_validator
+from pydantic.dataclasses import dataclass
+from upath import UPath
+
+from statevault.state_persistence import PeriodicSaveCondition, StatesKeeper
+from statevault.state_persistence.names import DEFAULT_STATE_NAME_FORMAT
+
+__all__ = ["LaunchConfig"]
+
+_PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))
+class LaunchConfig:
+    """Everything about a launch but its components. Frozen; wrong and unknown fields are errors that name them.
+
+    When to save and what to keep can be said in two ways: by a condition and a keeper, or by the shorthands
+    `save_state_interval`, and `max_keep_states` with `state_name_pattern` and `states_cleanup_interval`. Giving
+    a shorthand together with what it is short for is an error.
+
+    Attributes:
+        states_dir: A path, or the URL of any storage that fsspec reaches, to which states are saved.
+        state_name_format: Makes the name of a state from the time, as :meth:`datetime.datetime.strftime` does.
+        saved_state_path: A state to start from: a path, a URL, a state's name, or ``"latest"``, which starts
+            afresh when there is none; None to start afresh.
+        save_state_condition: Asked several times a second: whether to save now. None for no automatic saves.
+        save_state_interval: Seconds between automatic saves; infinity for none.
+        states_keeper: Which states to remove after each save; None to keep all.
+        max_keep_states: How many of the newest states to keep; -1 to keep all.
+        state_name_pattern: Glob pattern of the names that `max_keep_states` counts.
+        states_cleanup_interval: Accepted and not needed: retention is applied after each save.
+        storage_options: Options of the filesystem of `states_dir`, as fsspec takes them.
+        allow_pickle: Whether states may hold pickles, which run code when they are loaded.
+        timeout_for_all_threads_pause: Seconds in which all threads must come to a step boundary.
+        max_attempts_to_pause_all_threads: How often that is tried before the agent goes on without a pause.
+        max_uptime: Seconds after which the system ends by itself; infinity for never.
+        web_api_address: Host and port of the web API, None for none. This version accepts the address but does
+            not serve it.
+        web_api_command_queue_size: How many commands of the web API may wait.
+        log_tick_time_statistics_interval: Seconds between two lines in the log on how long steps take.
+        time_scale: How many seconds of :mod:`statevault.time` pass in one second.
+    """
+
+    states_dir: str | Path | InstanceOf[UPath] = Path("./states")
+    state_name_format: Annotated[str, Field(min_length=1)] = DEFAULT_STATE_NAME_FORMAT
+    saved_state_path: str | Path | InstanceOf[UPath] | None = None
+    save_state_condition: Callable[[], bool] | None = None
+    save_state_interval: PositiveFloat = math.inf
+    states_keeper: InstanceOf[StatesKeeper] | None = None
+    max_keep_states: Annotated[int, Field(ge=-1)] = -1
+    state_name_pattern: Annotated[str, Field(min_length=1)] = "*.state"
+    states_cleanup_interval: PositiveFloat = 60.0
+    storage_options: Mapping[str, Any] | None = None
+    allow_pickle: bool = False
+    timeout_for_all_threads_pause: PositiveFloat = 60.0
+    max_attempts_to_pause_all_threads: PositiveInt = 3
+    max_uptime: PositiveFloat = math.inf
+    web_api_address: tuple[str, _Port] | None = ("localhost", 8319)
+    web_api_command_queue_size: PositiveInt = 1
+    log_tick_time_statistics_interval: PositiveFloat = 60.0
+    time_scale: _PositiveFinite = 1.0
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> Self:
+        if self.max_keep_states == 0:
+            raise ValueError("max_keep_states is at least 1, or -1 to keep all: the newest state is never removed")
+        if self.save_state_condition is not None and not math.isinf(self.save_state_interval):
+            raise ValueError(
+                "save_state_interval is short for save_state_condition=PeriodicSaveCondition(interval): "
+                "give one of them"
+            )
+        shorthands = {"max_keep_states": -1, "state_name_pattern": "*.state", "states_cleanup_interval": 60.0}
+        given = [name for name, default in shorthands.items() if getattr(self, name) != default]
+        if self.states_keeper is not None and given:
+            raise ValueError(f"{', '.join(given)}: short for states_keeper=LatestStatesKeeper(…): give one of them")
+        return self
+
+    def condition(self) -> Callable[[], bool] | None:
+        """The save condition, in whichever way it was given; None for no automatic saves.
+
+        A condition that is made of the interval counts it from this call.
+        """
+        if self.save_state_condition is not None or math.isinf(self.save_state_interval):
+            return self.save_state_condition
+        return PeriodicSaveCondition(self.save_state_interval)

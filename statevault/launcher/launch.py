@@ -1,0 +1,177 @@
+"""The composition root: makes a running system of an agent's components."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from statevault import time
+from statevault.data import DataBuffer, DataUsersDict
+from statevault.errors import StateNotFoundError
+from statevault.interaction import Interaction
+from statevault.launcher.config import LaunchConfig
+from statevault.launcher.retention import Retention
+from statevault.launcher.signals import StopSignals
+from statevault.model import TrainingModel, TrainingModelsDict
+from statevault.state_persistence import LatestStatesKeeper, StateStore
+from statevault.threads import ControlThread, InferenceThread, SaveSupervisor, ThreadController, TrainingThread
+from statevault.threads.save_supervisor import never
+from statevault.trainer import Trainer, TrainersDict
+
+__all__ = ["launch"]
+
+_logger = logging.getLogger(__name__)
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
+_LATEST = "latest"
+_LONGEST_EXIT = 1000
+
+
+def launch(
+    interaction: Interaction[Any, Any],
+    models: Mapping[str, TrainingModel[Any]] = _NONE,
+    data: Mapping[str, DataBuffer[Any, Any]] | None = None,
+    trainers: Mapping[str, Trainer] = _NONE,
+    config: Mapping[str, Any] | LaunchConfig | None = None,
+    *,
+    buffers: Mapping[str, DataBuffer[Any, Any]] | None = None,
+) -> None:
+    """Run an agent until it is shut down: by SIGTERM or Ctrl-C, its maximal uptime, or an error.
+
+    The threads end in order, and a final state is saved with ``{"exit": "clean"}`` in its metadata; after an
+    error in a component with ``{"exit": "error: …"}``. The signals are handled when it is called in the main
+    thread, and their handlers are put back.
+
+    Args:
+        interaction: The agent and its environment.
+        models: The models by name.
+        data: The data buffers by name.
+        trainers: The trainers by name, run in this order.
+        config: A :class:`LaunchConfig`, or its fields; None for the defaults.
+        buffers: The same as `data`.
+
+    Raises:
+        TypeError: Both `data` and `buffers` are given.
+        pydantic.ValidationError: A field of `config` is wrong or unknown; the message names it.
+        StateNotFoundError: The state to start from is not there.
+        StorageError: The store can't be read, or the final state not saved.
+        PauseTimeoutError: A thread did not end. It is left behind, and no final state was saved.
+        Exception: Whatever a component raised, with its traceback.
+    """
+    if data is not None and buffers is not None:
+        raise TypeError("launch() takes the data buffers as data= or as buffers=, not both")
+    if not isinstance(config, LaunchConfig):
+        config = LaunchConfig(**(config or {}))
+
+    training_models = TrainingModelsDict(models)
+    data_users = DataUsersDict.from_data_buffers((data if buffers is None else buffers) or {})
+    trainers_dict = TrainersDict(trainers)
+
+    interaction.agent.attach_inference_models(training_models.inference_models_dict)
+    interaction.agent.attach_data_collectors(data_users.data_collectors_dict)
+    trainers_dict.attach_training_models(training_models)
+    trainers_dict.attach_data_users(data_users)
+
+    clock = time.get_global_time_controller()
+    store = StateStore(
+        config.states_dir,
+        config.state_name_format,
+        storage_options=config.storage_options,
+        allow_pickle=config.allow_pickle,
+    )
+    try:
+        store.register("interaction", interaction)
+        store.register("models", training_models)
+        store.register("data", data_users)
+        store.register("trainers", trainers_dict)
+        store.register("time", clock)
+        _load(store, config)
+
+        supervisor = SaveSupervisor(store, condition=config.condition() or never, cleanup=_retention(store, config))
+        controller = ThreadController()
+        # The order in which they pause: the agent acts on until a training step has ended.
+        workers = [
+            TrainingThread(trainers_dict, controller),
+            InferenceThread(
+                interaction,
+                controller,
+                log_tick_time_statistics_interval=config.log_tick_time_statistics_interval,
+            ),
+        ]
+        if config.web_api_address is not None:
+            _logger.info("this version does not serve the web API; no server at %s:%d", *config.web_api_address)
+
+        with StopSignals() as signals:
+            control = ControlThread(
+                workers,
+                controller,
+                supervisor,
+                clock=clock,
+                timeout_for_all_threads_pause=config.timeout_for_all_threads_pause,
+                max_attempts_to_pause_all_threads=config.max_attempts_to_pause_all_threads,
+                max_uptime=config.max_uptime,
+                stop_signal=lambda: signals.received,
+            )
+            try:
+                clock.set_time_scale(config.time_scale)
+                _run(control, supervisor, clock)
+            finally:
+                supervisor.close()
+                clock.set_time_scale(1.0)
+                clock.resume()
+                clock.allow_sleeps()
+    finally:
+        store.close()
+
+
+def _load(store: StateStore, config: LaunchConfig) -> None:
+    if config.saved_state_path is None:
+        return
+    try:
+        store.load_state(config.saved_state_path)
+    except StateNotFoundError:
+        if str(config.saved_state_path) != _LATEST:
+            raise
+        _logger.info("%s holds no state yet: the agent starts afresh", store.url)
+
+
+def _retention(store: StateStore, config: LaunchConfig) -> Retention | None:
+    keeper = config.states_keeper
+    if keeper is None and config.max_keep_states > 0:
+        keeper = LatestStatesKeeper(config.states_dir, config.max_keep_states, config.state_name_pattern)
+    return None if keeper is None else Retention(store, keeper)
+
+
+def _run(control: ControlThread, supervisor: SaveSupervisor, clock: time.TimeController) -> None:
+    """Run the system to its end, and save the final state.
+
+    Raises:
+        BaseException: See :func:`launch`.
+    """
+    failure: BaseException | None = None
+    try:
+        control.run()
+    except KeyboardInterrupt as interrupt:
+        _logger.info("keyboard interrupt, shutting down")
+        if not control.at_rest:
+            failure = interrupt
+            interrupt.add_note("threads were still running, so that no final state was saved")
+    except BaseException as error:  # noqa: BLE001 - raised again below, after the state is safe
+        failure = error
+    clock.pause()
+    if control.at_rest:
+        _save_final(supervisor, failure)
+    if failure is not None:
+        raise failure
+
+
+def _save_final(supervisor: SaveSupervisor, failure: BaseException | None) -> None:
+    if failure is None:
+        supervisor.save_final({"exit": "clean"})
+        return
+    try:
+        supervisor.save_final({"exit": f"error: {type(failure).__name__}: {failure}"[:_LONGEST_EXIT]})
+    except Exception as error:  # noqa: BLE001 - the caller gets the failure, with this in its notes
+        failure.add_note(f"the final state was not saved: {error!r}")

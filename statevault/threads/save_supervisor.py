@@ -1,0 +1,222 @@
+"""Saves of the running agent: when, at most one at a time, and never at the cost of the agent.
+
+This is the one place of the runtime that goes on after an error: a save that fails is logged, counted and
+shown in the status, and is tried again at the next occasion.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from pydantic import JsonValue
+from upath import UPath
+
+from statevault.errors import StateVaultError
+from statevault.state_persistence import StateStore
+
+__all__ = ["SaveStatus", "SaveSupervisor", "never"]
+
+_logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_REPEATED_ERRORS = 60.0
+# A publish has its own time-outs for every call; this bounds what is left of it when the agent ends.
+_LONGEST_WAIT_FOR_PUBLISH_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class SaveStatus:
+    """How the saves of this run went.
+
+    Attributes:
+        saves: How many states were committed.
+        failures: How many saves failed, in the snapshot or in the publish.
+        cleanup_failures: How often retention failed after a save.
+        pending: Whether a publish is under way.
+        last_name: The name of the state committed last.
+        last_duration_s: Seconds from the begin of its snapshot until it was seen to be committed.
+        last_stall_s: For how many seconds the acting thread stood still for the last snapshot.
+        last_size_bytes: Bytes of the last state's files; None while that is not known.
+        last_error: What went wrong last; empty when nothing did.
+    """
+
+    saves: int = 0
+    failures: int = 0
+    cleanup_failures: int = 0
+    pending: bool = False
+    last_name: str | None = None
+    last_duration_s: float | None = None
+    last_stall_s: float | None = None
+    last_size_bytes: int | None = None
+    last_error: str = ""
+
+
+def never() -> bool:
+    """A save condition that never holds."""
+    return False
+
+
+class SaveSupervisor:
+    """Decides when to save, and sees to it that saves go well.
+
+    Its methods are for the control thread, except :meth:`request` and :attr:`status`, which are for any.
+    """
+
+    def __init__(
+        self,
+        store: StateStore,
+        *,
+        condition: Callable[[], bool] = never,
+        cleanup: Callable[[UPath], None] | None = None,
+    ) -> None:
+        """Make a supervisor.
+
+        Args:
+            store: Where to save.
+            condition: Whether it is time to save.
+            cleanup: Applies retention after the state of that path was committed; has a thread of its own.
+        """
+        self._store = store
+        self._condition = condition
+        self._cleanup = cleanup
+        self._status = SaveStatus()
+        self._wanted = False
+        self._pending: Future[UPath] | None = None
+        self._began_at = 0.0
+        self._afterwards: list[Future[int | None]] = []
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="statevault-cleanup")
+        self._logged: dict[str, float] = {}
+
+    @property
+    def status(self) -> SaveStatus:
+        """How the saves went so far."""
+        return replace(self._status, pending=self._pending is not None)
+
+    def request(self) -> None:
+        """Want a save, whatever the condition says."""
+        self._wanted = True
+
+    def is_wanted(self) -> bool:
+        """Whether a snapshot was requested and can be taken now.
+
+        It can't while a publish is under way: at most one snapshot lies in memory.
+        """
+        self._collect()
+        return self._wanted and self._pending is None
+
+    def is_due(self) -> bool:
+        """Whether a snapshot is to be taken now, by request or by the condition.
+
+        The condition is not asked while a publish is under way, so that a save that becomes due meanwhile is
+        not forgotten.
+        """
+        if self.is_wanted():
+            return True
+        if self._pending is not None:
+            return False
+        try:
+            return bool(self._condition())
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            self._count_failure("the condition for saving failed", error)
+            return False
+
+    def take_snapshot(self) -> None:
+        """Snapshot the components, and publish in the background. The threads must stand still."""
+        self._wanted = False
+        self._began_at = time.perf_counter()
+        try:
+            self._pending = self._store.save_state_async()
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            self._count_failure("no state was saved: the snapshot failed", error)
+
+    def record_stall(self, stall_s: float) -> None:
+        """Note for how long the acting thread stood still for the last snapshot."""
+        self._status = replace(self._status, last_stall_s=stall_s)
+
+    def save_final(self, metadata: Mapping[str, JsonValue]) -> UPath:
+        """Save when all threads have ended: wait for what is under way, save, and apply retention.
+
+        Raises:
+            Exception: Whatever made the save fail. Retention that fails is only counted.
+        """
+        self._await_publish()
+        began_at = time.perf_counter()
+        try:
+            path = self._store.save_state(metadata=metadata)
+        except BaseException as error:
+            self._count_failure("the final state was not saved", error)
+            raise
+        self._count_success(path, time.perf_counter() - began_at)
+        return path
+
+    def close(self) -> None:
+        """Wait for the publish and the retention that are under way."""
+        self._await_publish()
+        if self._pending is not None:
+            self._pending = None
+            timeout = TimeoutError(f"the publish did not end within {_LONGEST_WAIT_FOR_PUBLISH_S:g} s")
+            self._count_failure("the last publish was left behind", timeout)
+        self._background.shutdown(wait=True)
+        self._collect()
+
+    def _await_publish(self) -> None:
+        if self._pending is not None:
+            concurrent.futures.wait([self._pending], _LONGEST_WAIT_FOR_PUBLISH_S)
+            self._collect()
+
+    def _collect(self) -> None:
+        if self._pending is not None and self._pending.done():
+            future, self._pending = self._pending, None
+            error = future.exception()
+            if error is None:
+                self._count_success(future.result(), time.perf_counter() - self._began_at)
+            else:
+                self._count_failure("no state was saved: the publish failed", error)
+        while self._afterwards and self._afterwards[0].done():
+            afterwards = self._afterwards.pop(0)
+            error = afterwards.exception()
+            if error is not None:
+                self._status = replace(
+                    self._status,
+                    cleanup_failures=self._status.cleanup_failures + 1,
+                    last_error=f"retention failed: {error!r}",
+                )
+                self._log_error("retention failed", error)
+            else:
+                self._status = replace(self._status, last_size_bytes=afterwards.result())
+
+    def _count_success(self, path: UPath, duration_s: float) -> None:
+        self._status = replace(
+            self._status,
+            saves=self._status.saves + 1,
+            last_name=path.name,
+            last_duration_s=duration_s,
+            last_size_bytes=None,
+        )
+        self._logged.clear()
+        self._afterwards.append(self._background.submit(self._after_commit, path))
+
+    def _count_failure(self, what: str, error: BaseException) -> None:
+        self._status = replace(self._status, failures=self._status.failures + 1, last_error=f"{what}: {error!r}")
+        self._log_error(what, error)
+
+    def _log_error(self, what: str, error: BaseException) -> None:
+        # A condition that fails is asked many times a second: the same failure is logged once a minute.
+        now = time.monotonic()
+        if now - self._logged.get(what, -_SECONDS_BETWEEN_REPEATED_ERRORS) >= _SECONDS_BETWEEN_REPEATED_ERRORS:
+            self._logged[what] = now
+            _logger.error("%s; the agent goes on", what, exc_info=error)
+
+    def _after_commit(self, path: UPath) -> int | None:
+        if self._cleanup is not None:
+            self._cleanup(path)
+        try:
+            return self._store.info(path.name).size
+        except StateVaultError:
+            # The state is safe; only its size stays unknown.
+            _logger.debug("can't look up the size of %s", path.name, exc_info=True)
+            return None
