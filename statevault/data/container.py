@@ -93,7 +93,7 @@ class DataUsersDict(UserDict[str, DataUser[Any]], PersistentStateMixin):
     @override
     def save_state(self, path: Path) -> None:
         """Save each user under its name below a new folder ``path``."""
-        path.mkdir()
+        path.mkdir(exist_ok=True)
         for name, user in self.items():
             user.save_state(path / name)
 

@@ -115,7 +115,7 @@ class DataUser(PersistentStateMixin, Generic[R]):
         """Move the collected samples into the buffer and save it, below a new folder ``path``."""
         with self._lock:
             self.update()
-            path.mkdir()
+            path.mkdir(exist_ok=True)
             self._buffer.save_state(path / "buffer")
             write_tree(self._timestamps.record(), path / "timestamps.tree")
 

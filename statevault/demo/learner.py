@@ -48,7 +48,7 @@ def make_models() -> dict[str, TorchTrainingModel[nn.Module]]:
     }
 
 
-def make_buffer() -> DictSequentialBuffer:
+def make_buffer() -> DictSequentialBuffer[Any]:
     """The replay buffer."""
     return DictSequentialBuffer(FIELDS, max_size=50_000)
 

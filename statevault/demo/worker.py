@@ -95,6 +95,7 @@ def main(arguments: dict[str, Any]) -> None:
             "saved_state_path": "latest",
             "save_state_interval": arguments["save_every"],
             "max_keep_states": arguments["keep"],
+            "state_metadata": lambda: {"step": agent.steps, "reward": round(agent.recent_return, 1)},
             "time_scale": _TIME_SCALE,
             "web_api_address": None,
         },

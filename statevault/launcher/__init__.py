@@ -1,6 +1,6 @@
 """Launching an agent."""
 
 from statevault.launcher.config import LaunchConfig
-from statevault.launcher.launch import launch
+from statevault.launcher.composition import launch
 
 __all__ = ["LaunchConfig", "launch"]

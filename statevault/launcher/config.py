@@ -35,6 +35,8 @@ class LaunchConfig:
             afresh when there is none; None to start afresh.
         save_state_condition: Asked several times a second: whether to save now. None for no automatic saves.
         save_state_interval: Seconds between automatic saves; infinity for none.
+        state_metadata: Asked at each save while the threads stand still: a JSON object to keep with the state, such as
+            ``{"reward": 231.5, "step": 40000}``.
         states_keeper: Which states to remove after each save; None to keep all.
         max_keep_states: How many of the newest states to keep; -1 to keep all.
         state_name_pattern: Glob pattern of the names that `max_keep_states` counts.
@@ -56,6 +58,7 @@ class LaunchConfig:
     saved_state_path: str | Path | InstanceOf[UPath] | None = None
     save_state_condition: Callable[[], bool] | None = None
     save_state_interval: PositiveFloat = math.inf
+    state_metadata: Callable[[], Mapping[str, Any]] | None = None
     states_keeper: InstanceOf[StatesKeeper] | None = None
     max_keep_states: Annotated[int, Field(ge=-1)] = -1
     state_name_pattern: Annotated[str, Field(min_length=1)] = "*.state"

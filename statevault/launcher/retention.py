@@ -25,18 +25,21 @@ class Retention:
         self._keeper = keeper
         for info in store.states():
             self._append(info.path)
+        self._due: list[Path] = []
 
     def __call__(self, path: UPath) -> None:
         """Tell the keeper of a committed state, and remove what it no longer keeps.
 
         Raises:
-            StorageError: The storage failed; what was not removed is left in the store.
+            StorageError: The storage failed; what was not removed is tried again at the next call.
             Exception: Whatever the keeper raises.
         """
         self._append(path)
-        victims = list(self._keeper.select_removal_states())
-        if victims:
-            self._store.remove(victims, reason=f"selected by {type(self._keeper).__name__}")
+        # A keeper forgets what it has selected, so that a removal that fails must be remembered here.
+        self._due += self._keeper.select_removal_states()
+        if self._due:
+            self._store.remove(self._due, reason=f"selected by {type(self._keeper).__name__}")
+            self._due.clear()
 
     def _append(self, path: UPath) -> None:
         # A UPath offers what a Path does, and is one where the store is local: see StatesKeeper.

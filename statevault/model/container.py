@@ -82,7 +82,7 @@ class TrainingModelsDict(UserDict[str, TrainingModel[Any]], PersistentStateMixin
     @override
     def save_state(self, path: Path) -> None:
         """Save each model under its name below a new folder ``path``."""
-        path.mkdir()
+        path.mkdir(exist_ok=True)
         for name, model in self.data.items():
             model.save_state(path / name)
 

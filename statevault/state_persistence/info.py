@@ -11,7 +11,10 @@ from upath import UPath
 
 from statevault.format.records import CommitRecord
 
-__all__ = ["StateInfo"]
+__all__ = ["EXIT", "StateInfo"]
+
+EXIT = "exit"
+"""The key of a state's metadata under which a run notes how it ended: ``"clean"`` or ``"error: …"``."""
 
 
 @dataclass(frozen=True, slots=True)

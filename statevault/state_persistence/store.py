@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +31,7 @@ from statevault.state_persistence.background import BackgroundPublisher
 from statevault.state_persistence.catalog import Catalog
 from statevault.state_persistence.commit import check_metadata, commit_snapshot, writer_name
 from statevault.state_persistence.download import StateReader
-from statevault.state_persistence.info import StateInfo
+from statevault.state_persistence.info import EXIT, StateInfo
 from statevault.state_persistence.mixin import PersistentStateMixin
 from statevault.state_persistence.names import DEFAULT_STATE_NAME_FORMAT, StateNames
 from statevault.state_persistence.prune import PruneResult, prune
@@ -316,7 +316,8 @@ class StateStore:
         Args:
             path: ``"latest"``, the name of a state of this store, or the path or URL of a state of any store.
                 ``"latest"`` takes the newest state that verifies: a damaged one is reported in the log, and the next
-                older one is used. Any other never falls back.
+                older one is used. One that was saved after an error (``metadata["exit"]``) is used only if there is no
+                other. A name or path never falls back.
             components: Names of the components to load, and to read the bytes of; None for all that are registered.
 
         Returns:
@@ -338,7 +339,7 @@ class StateStore:
             store, key = self._resolve(path)
             return self._load(store, store._open(key), wanted)  # noqa: SLF001 - another store of this class
         damaged: list[CorruptStateError] = []
-        for key in reversed(self._catalog.listing().visible):
+        for key in self._newest_first(damaged):
             try:
                 return self._load(self, self._open(key), wanted)
             except StatePrunedError:
@@ -351,6 +352,26 @@ class StateStore:
                 f"all {len(damaged)} states of {self.url} are damaged; the newest: {damaged[0]}"
             ) from damaged[0]
         raise StateNotFoundError(f"no state to load: {self.url} has none")
+
+    def _newest_first(self, damaged: list[CorruptStateError]) -> Iterator[StateKey]:
+        """All visible states in the order in which ``"latest"`` tries them; notes those whose marker is damaged."""
+        after_an_error: list[StateKey] = []
+        for key in reversed(self._catalog.listing().visible):
+            try:
+                record = self._catalog.record(key)
+            except StatePrunedError:
+                continue
+            except CorruptStateError as error:
+                _logger.error("%s; trying the next older state", error)
+                damaged.append(error)
+                continue
+            how = str(record.metadata.get(EXIT, ""))
+            if how.startswith("error"):
+                _logger.warning("%s was saved after an %s; looking for an older state", key.state, how)
+                after_an_error.append(key)
+            else:
+                yield key
+        yield from after_an_error
 
     def _load(self, store: StateStore, reader: StateReader, wanted: list[str] | None) -> StateInfo:
         names = self._check_components(reader.manifest, wanted)

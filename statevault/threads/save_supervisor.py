@@ -19,7 +19,7 @@ from upath import UPath
 from statevault.errors import StateVaultError
 from statevault.state_persistence import StateStore
 
-__all__ = ["SaveStatus", "SaveSupervisor", "never"]
+__all__ = ["SaveStatus", "SaveSupervisor", "never", "nothing"]
 
 _logger = logging.getLogger(__name__)
 
@@ -60,6 +60,11 @@ def never() -> bool:
     return False
 
 
+def nothing() -> Mapping[str, JsonValue]:
+    """No metadata."""
+    return {}
+
+
 class SaveSupervisor:
     """Decides when to save, and sees to it that saves go well.
 
@@ -71,6 +76,7 @@ class SaveSupervisor:
         store: StateStore,
         *,
         condition: Callable[[], bool] = never,
+        metadata: Callable[[], Mapping[str, JsonValue]] = nothing,
         cleanup: Callable[[UPath], None] | None = None,
     ) -> None:
         """Make a supervisor.
@@ -78,10 +84,12 @@ class SaveSupervisor:
         Args:
             store: Where to save.
             condition: Whether it is time to save.
+            metadata: What to keep with the next state; asked while the threads stand still.
             cleanup: Applies retention after the state of that path was committed; has a thread of its own.
         """
         self._store = store
         self._condition = condition
+        self._metadata = metadata
         self._cleanup = cleanup
         self._status = SaveStatus()
         self._wanted = False
@@ -129,7 +137,7 @@ class SaveSupervisor:
         self._wanted = False
         self._began_at = time.perf_counter()
         try:
-            self._pending = self._store.save_state_async()
+            self._pending = self._store.save_state_async(metadata=self._metadata())
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self._count_failure("no state was saved: the snapshot failed", error)
 
@@ -146,12 +154,19 @@ class SaveSupervisor:
         self._await_publish()
         began_at = time.perf_counter()
         try:
-            path = self._store.save_state(metadata=metadata)
+            path = self._store.save_state(metadata={**self._last_metadata(), **metadata})
         except BaseException as error:
             self._count_failure("the final state was not saved", error)
             raise
         self._count_success(path, time.perf_counter() - began_at)
         return path
+
+    def _last_metadata(self) -> Mapping[str, JsonValue]:
+        try:
+            return self._metadata()
+        except Exception as error:  # noqa: BLE001 - the final state is worth more than what is told about it
+            self._log_error("the metadata of the final state could not be had", error)
+            return {}
 
     def close(self) -> None:
         """Wait for the publish and the retention that are under way."""

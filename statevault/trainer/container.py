@@ -67,7 +67,7 @@ class TrainersDict(UserDict[str, Trainer], PersistentStateMixin):
     @override
     def save_state(self, path: Path) -> None:
         """Save each trainer under its name below a new folder ``path``."""
-        path.mkdir()
+        path.mkdir(exist_ok=True)
         for name, trainer in self.items():
             trainer.save_state(path / name)
 

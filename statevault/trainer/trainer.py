@@ -199,8 +199,8 @@ class Trainer(ABC, PersistentStateMixin):
 
     @override
     def save_state(self, path: Path) -> None:
-        """Save the time of the previous run in a new folder ``path``, to which subclasses add their files."""
-        path.mkdir()
+        """Save the time of the previous run in the folder ``path``, to which subclasses add their files."""
+        path.mkdir(exist_ok=True)
         (path / _TIME_FILE).write_text(repr(self._previous_training_time), encoding="utf-8")
 
     @override

@@ -273,3 +273,27 @@ def test_states_are_saved_to_any_storage() -> None:
         (state,) = store.states()
     assert state.sequence == 2
     assert second.agent.steps > first.agent.steps
+
+
+def test_a_state_holds_the_metadata_of_its_instant(tmp_path: Path) -> None:
+    parts = Parts()
+    go(
+        parts,
+        tmp_path,
+        max_uptime=0.4,
+        save_state_condition=once(lambda: parts.agent.steps > 10),
+        state_metadata=lambda: {"step": parts.agent.steps},
+    )
+    periodic, final = states(tmp_path)
+    assert isinstance(periodic.metadata["step"], int)
+    assert periodic.metadata["step"] > 10
+    assert final.metadata == {"step": parts.agent.steps, "exit": "clean"}
+    again = Parts()
+    go(again, tmp_path, saved_state_path=periodic.path, max_uptime=0.0001)
+    assert again.agent.steps >= periodic.metadata["step"]
+
+
+def test_metadata_that_cannot_be_had_costs_no_final_state(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    go(Parts(), tmp_path, max_uptime=0.2, state_metadata=lambda: {"x": 1 / 0})
+    assert [state.metadata for state in states(tmp_path)] == [{"exit": "clean"}]
+    assert "ZeroDivisionError" in caplog.text

@@ -22,7 +22,7 @@ NEW: Files = {
     "deep/er/ümläut name.bin": bytes(range(256)),
 }
 TREE: dict[str, Any] = {"step": 40_000, "big": 2**70, "names": ["a", "b"], "pair": (1.5, None), "raw": b"\x00\xff"}
-METADATA = {"reward": 231.5, "step": 40_000, "tags": ["golden"]}
+METADATA: dict[str, Any] = {"reward": 231.5, "step": 40_000, "tags": ["golden"]}
 
 
 class Tree(PersistentStateMixin):

@@ -358,6 +358,21 @@ class SlowStorage(DictStorage):
         return super().put(key, body, create_only=create_only)  # type: ignore[arg-type]
 
 
+def test_latest_prefers_a_state_that_was_saved_before_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with store_with(tmp_path, folder=Folder(OLD)) as store:
+        store.save_state(name="crashed-1.state", metadata={"exit": "error: KeyError: 'a'"})
+        assert store.load_state("latest").name == "crashed-1.state"
+        store.save_state(name="good.state")
+        store.save_state(name="crashed-2.state", metadata={"exit": "error: KeyError: 'b'"})
+        assert store.load_state("latest").name == "good.state"
+        assert "crashed-2.state was saved after an error: KeyError" in caplog.text
+        assert store.load_state("crashed-2.state").name == "crashed-2.state"
+        store.save_state(name="clean.state", metadata={"exit": "clean"})
+        assert store.load_state("latest").name == "clean.state"
+
+
 def test_what_changes_after_an_async_save_is_not_in_it() -> None:
     storage = SlowStorage()
     folder = Folder(OLD)

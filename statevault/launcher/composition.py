@@ -15,9 +15,9 @@ from statevault.launcher.config import LaunchConfig
 from statevault.launcher.retention import Retention
 from statevault.launcher.signals import StopSignals
 from statevault.model import TrainingModel, TrainingModelsDict
-from statevault.state_persistence import LatestStatesKeeper, StateStore
+from statevault.state_persistence import EXIT, LATEST, LatestStatesKeeper, StateStore
 from statevault.threads import ControlThread, InferenceThread, SaveSupervisor, ThreadController, TrainingThread
-from statevault.threads.save_supervisor import never
+from statevault.threads.save_supervisor import never, nothing
 from statevault.trainer import Trainer, TrainersDict
 
 __all__ = ["launch"]
@@ -25,7 +25,6 @@ __all__ = ["launch"]
 _logger = logging.getLogger(__name__)
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
-_LATEST = "latest"
 _LONGEST_EXIT = 1000
 
 
@@ -89,7 +88,12 @@ def launch(
         store.register("time", clock)
         _load(store, config)
 
-        supervisor = SaveSupervisor(store, condition=config.condition() or never, cleanup=_retention(store, config))
+        supervisor = SaveSupervisor(
+            store,
+            condition=config.condition() or never,
+            metadata=config.state_metadata or nothing,
+            cleanup=_retention(store, config),
+        )
         controller = ThreadController()
         # The order in which they pause: the agent acts on until a training step has ended.
         workers = [
@@ -132,7 +136,7 @@ def _load(store: StateStore, config: LaunchConfig) -> None:
     try:
         store.load_state(config.saved_state_path)
     except StateNotFoundError:
-        if str(config.saved_state_path) != _LATEST:
+        if str(config.saved_state_path) != LATEST:
             raise
         _logger.info("%s holds no state yet: the agent starts afresh", store.url)
 
@@ -169,9 +173,9 @@ def _run(control: ControlThread, supervisor: SaveSupervisor, clock: time.TimeCon
 
 def _save_final(supervisor: SaveSupervisor, failure: BaseException | None) -> None:
     if failure is None:
-        supervisor.save_final({"exit": "clean"})
+        supervisor.save_final({EXIT: "clean"})
         return
     try:
-        supervisor.save_final({"exit": f"error: {type(failure).__name__}: {failure}"[:_LONGEST_EXIT]})
+        supervisor.save_final({EXIT: f"error: {type(failure).__name__}: {failure}"[:_LONGEST_EXIT]})
     except Exception as error:  # noqa: BLE001 - the caller gets the failure, with this in its notes
         failure.add_note(f"the final state was not saved: {error!r}")

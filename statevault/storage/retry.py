@@ -1,0 +1,130 @@
+"""Trying again what failed for the moment."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from typing_extensions import override
+from upath import UPath
+
+from statevault.errors import StorageError
+from statevault.storage.body import is_one_shot
+from statevault.storage.interface import Body, ObjectInfo, Storage
+
+__all__ = ["RetryPolicy", "RetryingStorage"]
+
+logger = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how long to try again: exponential backoff with full jitter, and an end.
+
+    The wait before try *n* + 1 is drawn evenly from 0 to ``min(max_delay_s, first_delay_s * 2**(n - 1))``
+    ("full jitter", AWS Architecture Blog, "Exponential Backoff And Jitter", 2015).
+
+    Attributes:
+        max_attempts: Tries in all; 1 means none again.
+        first_delay_s: The longest wait before the second try.
+        max_delay_s: The longest wait before any.
+        deadline_s: No try begins later than this after the first one has failed. An upload that fails after
+            ten minutes is tried again; a server that is not there is given up soon.
+    """
+
+    max_attempts: int = 6
+    first_delay_s: float = 0.2
+    max_delay_s: float = 5.0
+    deadline_s: float = 12.0
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1 or min(self.first_delay_s, self.max_delay_s, self.deadline_s) < 0:
+            raise ValueError(f"A retry policy needs at least one attempt and no negative times, not {self}.")
+
+    def delay_s(self, failed: int, jitter: float) -> float:
+        """The wait after `failed` tries, for a `jitter` in [0, 1)."""
+        # min() first: 2.0**2000 would overflow.
+        return jitter * min(self.max_delay_s, self.first_delay_s * 2.0 ** min(failed - 1, 60))
+
+
+class RetryingStorage(Storage):
+    """A storage that tries again where the one inside failed with a transient error.
+
+    A put of a one-shot iterator is not tried again, as its bytes are gone.
+
+    Args:
+        inner: Where the calls go.
+        policy: How often and how long.
+        clock: Seconds that only go forward.
+        sleep: Waits for seconds.
+        jitter: Numbers in [0, 1).
+    """
+
+    def __init__(
+        self,
+        inner: Storage,
+        policy: RetryPolicy | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.inner = inner
+        self.policy = policy or RetryPolicy()
+        self.url = inner.url
+        self._clock = clock
+        self._sleep = sleep
+        self._jitter = jitter
+
+    @override
+    def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
+        if is_one_shot(body):
+            return self.inner.put(key, body, create_only=create_only)
+        return self._retried(lambda: self.inner.put(key, body, create_only=create_only))
+
+    @override
+    def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        return self._retried(lambda: self.inner.get(key, start, end))
+
+    @override
+    def head(self, key: str) -> ObjectInfo:
+        return self._retried(lambda: self.inner.head(key))
+
+    @override
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        # As a whole: a listing that broke off can't be resumed where another one has begun.
+        return iter(self._retried(lambda: tuple(self.inner.list(prefix))))
+
+    @override
+    def delete(self, keys: Sequence[str]) -> None:
+        self._retried(lambda: self.inner.delete(keys))
+
+    @override
+    def path(self, key: str = "") -> UPath:
+        return self.inner.path(key)
+
+    @override
+    def close(self) -> None:
+        self.inner.close()
+
+    def _retried(self, call: Callable[[], _Result]) -> _Result:
+        failed = 0
+        deadline = float("inf")
+        while True:
+            try:
+                return call()
+            except StorageError as error:
+                failed += 1
+                now = self._clock()
+                if failed == 1:
+                    deadline = now + self.policy.deadline_s
+                delay = self.policy.delay_s(failed, self._jitter())
+                if not error.transient or failed >= self.policy.max_attempts or now + delay > deadline:
+                    raise
+                logger.debug("Try %s failed, next one in %.2f s: %s", failed, delay, error)
+                self._sleep(delay)

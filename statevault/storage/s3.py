@@ -1,0 +1,326 @@
+"""Objects in S3 and in what speaks its protocol, through the client that s3fs holds.
+
+s3fs' own file operations are not used: they take ``?versionId=`` out of keys, and hide which error it was and
+which keys a bulk delete left. Its session, credentials, event loop and single API calls are.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, TypeVar
+
+import s3fs
+from blake3 import blake3
+from fsspec.asyn import _run_coros_in_chunks, sync
+from typing_extensions import override
+from upath import UPath
+
+from statevault.errors import (
+    InvalidNameError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    StorageError,
+    StoreNotFoundError,
+)
+from statevault.storage.body import blocks, known_size
+from statevault.storage.client import Client
+from statevault.storage.interface import Body, ObjectInfo, Storage
+from statevault.storage.keys import check_key, check_prefix
+from statevault.storage.ranges import check_length, check_range, object_size, range_header
+from statevault.storage.redaction import redacted
+from statevault.storage.s3_errors import answer, is_conflict, is_out_of_range, is_refused_request, translated
+from statevault.storage.s3_upload import PART_BYTES, MultipartUpload, part_size
+
+__all__ = ["S3Storage"]
+
+logger = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+_CONNECT_TIMEOUT_S = 4.0
+_READ_TIMEOUT_S = 30.0
+# No link that is slower than this is waited for.
+_SLOWEST_BYTES_PER_S = 32 << 10
+_BULK_KEYS = 1000
+_PARALLEL_DELETES = 16
+
+
+class S3Storage(Storage):
+    """Objects below ``s3://bucket/prefix``.
+
+    Retries of botocore and s3fs are switched off, as :class:`~statevault.storage.RetryingStorage` does that.
+    Checksums are sent only where S3 demands them: many servers do not know them, and every chunk of a state has
+    a digest of its own. With an endpoint that is not Amazon's, the bucket stands in the path, not in the host name.
+
+    Args:
+        url: The root.
+        storage_options: What ``s3fs.S3FileSystem`` takes; it wins over all that is said above.
+
+    Raises:
+        InvalidNameError: `url` names no bucket.
+    """
+
+    def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
+        self.url = redacted(url)
+        self._full_url = url
+        self._bucket, _, prefix = url.partition("://")[2].rstrip("/").partition("/")
+        if not self._bucket:
+            raise InvalidNameError(f"{self.url} names no bucket: write s3://bucket/prefix.")
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._settings = _client_settings(storage_options or {})
+        self._client = Client(self._make_filesystem)
+        self._bulk_delete = True
+        self._bucket_seen = False
+
+    @override
+    def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
+        name = self._name(key)
+        what = f"Can't write {key} to {self.url}"
+        sent = _Sent(with_digest=create_only)
+        size = part_size(known_size(body))
+        parts = blocks(body, size)
+        first = next(parts, b"")
+        second = next(parts, None)
+        condition = {"IfNoneMatch": "*"} if create_only else {}
+        try:
+            if second is None:
+                sent.add(first)
+                self._put_small(name, key, what, first, condition)
+            else:
+                self._put_big(name, key, what, sent.counted(chain((first, second), parts)), condition)
+        except StorageError as error:
+            # The conflict may be with this call's own first try, whose answer was lost on the way.
+            if not create_only or not is_conflict(error):
+                raise
+            if not self._holds(key, sent):
+                msg = f"{key} in {self.url} exists already, with other bytes."
+                raise ObjectExistsError(msg, url=self.url, key=key) from error
+        return sent.size
+
+    @override
+    def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        what = f"Can't read {key} from {self.url}"
+        request: dict[str, Any] = {"Bucket": self._bucket, "Key": self._name(key)}
+        if end is not None and start >= end:
+            check_range(self.head(key).size, start, end, url=self.url, key=key)
+            return b""
+        if asked := range_header(start, end):
+            request["Range"] = asked
+
+        async def read(filesystem: Any) -> tuple[bytes, Mapping[str, Any]]:
+            answer = await filesystem._call_s3("get_object", **request)  # noqa: SLF001
+            async with answer["Body"] as stream:
+                return await stream.read(), answer
+
+        try:
+            data, answer = self._call(read, what, key, size=None if end is None else end - start)
+        except StorageError as error:
+            # There is no way to ask for no bytes, as those at the end of an object.
+            if not is_out_of_range(error) or check_range(self.head(key).size, start, end, url=self.url, key=key):
+                raise
+            return b""
+        size = object_size(answer.get("ContentRange"), int(answer["ContentLength"]))
+        check_length(len(data), size, start, end, url=self.url, key=key)
+        return data
+
+    @override
+    def head(self, key: str) -> ObjectInfo:
+        request = {"Bucket": self._bucket, "Key": self._name(key)}
+
+        async def ask(filesystem: Any) -> Mapping[str, Any]:
+            answer: Mapping[str, Any] = await filesystem._call_s3("head_object", **request)  # noqa: SLF001
+            return answer
+
+        answer = self._call(ask, f"Can't look at {key} in {self.url}", key)
+        return ObjectInfo(key, int(answer["ContentLength"]), answer.get("LastModified"))
+
+    @override
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + check_prefix(prefix)}
+        what = f"Can't list {prefix or 'the store'} in {self.url}"
+        found: list[ObjectInfo] = []
+        while True:
+            page = self._call(lambda filesystem: filesystem._call_s3("list_objects_v2", **request), what, prefix)  # noqa: SLF001
+            for entry in page.get("Contents", ()):
+                name: str = entry["Key"]
+                # Some servers list folders, as names with a slash at the end.
+                if not name.endswith("/"):
+                    found.append(ObjectInfo(name[len(self._prefix) :], int(entry["Size"]), entry.get("LastModified")))
+            if not page.get("IsTruncated"):
+                break
+            token = page.get("NextContinuationToken")
+            if not token or token == request.get("ContinuationToken"):
+                msg = f"{what}: the server says that there is more, and not where."
+                raise StorageError(msg, url=self.url, key=prefix)
+            request["ContinuationToken"] = token
+        found.sort(key=lambda info: info.key)
+        return iter(found)
+
+    @override
+    def delete(self, keys: Sequence[str]) -> None:
+        names = {self._name(key): key for key in keys}
+        remaining: Sequence[str] = tuple(names)
+        if self._bulk_delete and len(remaining) > 1:
+            remaining = self._delete_in_bulk(names)
+        if remaining:
+            self._delete_singly(remaining, names)
+
+    @override
+    def path(self, key: str = "") -> UPath:
+        url = f"{self._full_url}/{check_key(key)}" if key else self._full_url
+        path: UPath = UPath(url, **self._settings)
+        return path
+
+    @override
+    def close(self) -> None:
+        self._client.close()
+
+    def _make_filesystem(self) -> Any:
+        filesystem = s3fs.S3FileSystem(**self._settings, skip_instance_cache=True)
+        # s3fs would try five times more, inside each try of ours.
+        filesystem.retries = 1
+        return filesystem
+
+    def _name(self, key: str) -> str:
+        return self._prefix + check_key(key)
+
+    def _call(
+        self, request: Callable[[Any], Awaitable[_Result]], what: str, key: str, *, size: int | None = 0
+    ) -> _Result:
+        result = self._client.run(
+            request,
+            # A read of unknown size has no limit as a whole: the socket's own timeout ends one that stands still.
+            timeout_s=None if size is None else self._timeout_s(size),
+            translate=lambda error: self._translated(error, key, what),
+        )
+        self._bucket_seen = True
+        return result
+
+    def _timeout_s(self, size: int) -> float:
+        config = self._settings["config_kwargs"]
+        return float(2 * (config["connect_timeout"] + config["read_timeout"]) + size / _SLOWEST_BYTES_PER_S)
+
+    def _translated(self, error: BaseException, key: str, what: str) -> StorageError:
+        failure = translated(error, url=self.url, key=key, what=what)
+        # The answer to a HEAD has no body that could say whether the object or the bucket is missing.
+        if isinstance(failure, ObjectNotFoundError) and not self._bucket_seen and answer(error)[0] != "NoSuchKey":
+            return self._without_bucket(failure, what)
+        return failure
+
+    def _without_bucket(self, failure: StorageError, what: str) -> StorageError:
+        """The error for a missing object, after a look whether its bucket exists."""
+        filesystem = self._client.filesystem()
+        try:
+            sync(filesystem.loop, filesystem._call_s3, "head_bucket", Bucket=self._bucket, timeout=self._timeout_s(0))  # noqa: SLF001
+        except Exception as error:  # noqa: BLE001 - only one thing is looked for here
+            if answer(error)[1] == 404:
+                msg = f"{what}: there is no bucket {self._bucket}. Make it, or check its name."
+                return StoreNotFoundError(msg, url=self.url, key=failure.key)
+            return failure
+        self._bucket_seen = True
+        return failure
+
+    def _put_small(self, name: str, key: str, what: str, data: bytes, condition: dict[str, str]) -> None:
+        request = {"Bucket": self._bucket, "Key": name, "Body": data, **condition}
+        self._call(lambda filesystem: filesystem._call_s3("put_object", **request), what, key, size=len(data))  # noqa: SLF001
+
+    def _put_big(self, name: str, key: str, what: str, parts: Iterator[bytes], condition: dict[str, str]) -> None:
+        upload = MultipartUpload(
+            self._client.filesystem(),
+            self._bucket,
+            name,
+            translate=lambda error: self._translated(error, key, what),
+            timeout_s=self._timeout_s,
+        )
+        upload.send(parts, condition=condition)
+
+    def _holds(self, key: str, sent: _Sent) -> bool:
+        """Whether the object under the key has the bytes that were sent."""
+        try:
+            if self.head(key).size != sent.size:
+                return False
+            digest = blake3()
+            for start in range(0, sent.size, PART_BYTES):
+                digest.update(self.get(key, start, min(start + PART_BYTES, sent.size)))
+        except ObjectNotFoundError as error:
+            msg = f"Can't write {key} to {self.url}: another writer was in the way, and then there was no object."
+            raise StorageError(msg, transient=True, url=self.url, key=key) from error
+        return digest.digest() == sent.digest()
+
+    def _delete_in_bulk(self, names: Mapping[str, str]) -> Sequence[str]:
+        """Delete in bulk; returns what the server did not confirm as deleted."""
+        todo = tuple(names)
+        left: set[str] = set(todo)
+        for start in range(0, len(todo), _BULK_KEYS):
+            chunk = todo[start : start + _BULK_KEYS]
+            request = {"Bucket": self._bucket, "Delete": {"Objects": [{"Key": name} for name in chunk]}}
+            what = f"Can't delete {len(chunk)} objects in {self.url}"
+            try:
+                answer = self._call(lambda filesystem: filesystem._call_s3("delete_objects", **request), what, "")  # noqa: B023, SLF001
+            except StorageError as error:
+                if not is_refused_request(error):
+                    raise
+                logger.debug("%s takes no bulk deletes: deleting one by one.", self.url)
+                self._bulk_delete = False
+                break
+            left -= {entry["Key"] for entry in answer.get("Deleted", ())}
+        return sorted(left)
+
+    def _delete_singly(self, remaining: Sequence[str], names: Mapping[str, str]) -> None:
+        async def delete(filesystem: Any) -> Sequence[Any]:
+            requests = [filesystem._call_s3("delete_object", Bucket=self._bucket, Key=name) for name in remaining]  # noqa: SLF001
+            results: Sequence[Any] = await _run_coros_in_chunks(
+                requests, batch_size=_PARALLEL_DELETES, return_exceptions=True
+            )
+            return results
+
+        what = f"Can't delete {names[remaining[0]]} in {self.url}"
+        results = self._call(delete, what, names[remaining[0]], size=None)
+        for name, result in zip(remaining, results, strict=True):
+            if isinstance(result, BaseException) and not isinstance(result, FileNotFoundError):
+                raise self._translated(result, names[name], f"Can't delete {names[name]} in {self.url}") from result
+
+
+class _Sent:
+    """Counts what was sent, and digests it where it may have to be compared."""
+
+    def __init__(self, *, with_digest: bool) -> None:
+        self.size = 0
+        self._digest = blake3() if with_digest else None
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        if self._digest is not None:
+            self._digest.update(data)
+
+    def counted(self, parts: Iterator[bytes]) -> Iterator[bytes]:
+        for part in parts:
+            self.add(part)
+            yield part
+
+    def digest(self) -> bytes:
+        return self._digest.digest() if self._digest is not None else b""
+
+
+def _client_settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the filesystem: the user's, and ours where they say nothing."""
+    config: dict[str, Any] = {
+        "connect_timeout": _CONNECT_TIMEOUT_S,
+        "read_timeout": _READ_TIMEOUT_S,
+        "retries": {"total_max_attempts": 1, "mode": "standard"},
+        "max_pool_connections": 32,
+        "request_checksum_calculation": "when_required",
+        "response_checksum_validation": "when_required",
+    }
+    endpoint = (
+        options.get("endpoint_url")
+        or (options.get("client_kwargs") or {}).get("endpoint_url")
+        or os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+    )
+    if endpoint and "amazonaws.com" not in endpoint:
+        config["s3"] = {"addressing_style": "path"}
+    config.update(options.get("config_kwargs") or {})
+    return {"use_listings_cache": False, **options, "config_kwargs": config}

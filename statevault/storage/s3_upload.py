@@ -1,0 +1,138 @@
+"""A big object in parts: an S3 multipart upload with bounded memory, parts in parallel, and no remains.
+
+"Multipart upload" in the Amazon S3 User Guide: parts of at least 5 MiB, at most 10 000 of them; the object
+appears at once when the upload is completed, and never when it is aborted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any
+
+from statevault.errors import StorageError
+
+__all__ = ["PART_BYTES", "MultipartUpload", "part_size"]
+
+logger = logging.getLogger(__name__)
+
+PART_BYTES = 16 << 20
+"""The size of a part, as long as 10 000 of them are enough; what is smaller goes up in one request."""
+
+_MAX_PARTS = 10_000
+_PARALLEL_PARTS = 4
+_PART_TRIES = 3
+
+
+def part_size(total: int | None) -> int:
+    """The size of the parts of an object of `total` bytes; where that is not known, of one of up to 156 GiB.
+
+    Parts of one size, as some servers (Cloudflare R2) take no others.
+    """
+    if total is None or total <= PART_BYTES * _MAX_PARTS:
+        return PART_BYTES
+    return -(-total // _MAX_PARTS)
+
+
+class MultipartUpload:
+    """One upload, fed by the thread that has the bytes, sent by the filesystem's event loop.
+
+    Args:
+        filesystem: An ``s3fs.S3FileSystem``.
+        bucket: Where.
+        key: The object's whole key in the bucket.
+        translate: Makes an error of statevault from any other.
+        timeout_s: How long a request with that many bytes may take.
+    """
+
+    def __init__(
+        self,
+        filesystem: Any,
+        bucket: str,
+        key: str,
+        *,
+        translate: Callable[[BaseException], StorageError],
+        timeout_s: Callable[[int], float],
+    ) -> None:
+        self._filesystem = filesystem
+        self._target = {"Bucket": bucket, "Key": key}
+        self._translate = translate
+        self._timeout_s = timeout_s
+
+    def send(self, parts: Iterator[bytes], *, condition: dict[str, str]) -> None:
+        """Upload the parts and complete the upload; on any error nothing of it stays.
+
+        Args:
+            parts: The object's bytes, cut.
+            condition: Parameters of the completing request, such as ``IfNoneMatch``.
+
+        Raises:
+            StorageError: A request failed; what the server said is its cause.
+            Exception: What `parts` raised.
+        """
+        identifier = self._ask("create_multipart_upload")["UploadId"]
+        self._target["UploadId"] = identifier
+        try:
+            done = self._send_parts(parts)
+            self._ask("complete_multipart_upload", MultipartUpload={"Parts": done}, **condition)
+        except BaseException:
+            self._abort()
+            raise
+
+    def _ask(self, method: str, **parameters: Any) -> Any:
+        async def call() -> Any:
+            request = self._filesystem._call_s3(method, **self._target, **parameters)  # noqa: SLF001
+            return await asyncio.wait_for(request, self._timeout_s(0))
+
+        try:
+            return asyncio.run_coroutine_threadsafe(call(), self._filesystem.loop).result()
+        except Exception as error:
+            raise self._translate(error) from error
+
+    def _submit_part(self, number: int, data: bytes) -> Future[Any]:
+        async def send() -> dict[str, Any]:
+            for left in reversed(range(_PART_TRIES)):
+                try:
+                    request = self._filesystem._call_s3(  # noqa: SLF001
+                        "upload_part", **self._target, PartNumber=number, Body=data
+                    )
+                    answer = await asyncio.wait_for(request, self._timeout_s(len(data)))
+                    return {"PartNumber": number, "ETag": answer["ETag"]}
+                except Exception as error:
+                    # Here, not around the whole put: its bytes may come from an iterator that runs only once.
+                    failure = self._translate(error)
+                    if not left or not failure.transient:
+                        raise failure from error
+                    await asyncio.sleep(0.2)
+            raise AssertionError
+
+        return asyncio.run_coroutine_threadsafe(send(), self._filesystem.loop)
+
+    def _send_parts(self, parts: Iterator[bytes]) -> list[dict[str, Any]]:
+        running: set[Future[Any]] = set()
+        done: list[dict[str, Any]] = []
+        try:
+            for number, data in enumerate(parts, start=1):
+                running.add(self._submit_part(number, data))
+                if len(running) >= _PARALLEL_PARTS:
+                    finished, running = wait(running, return_when=FIRST_COMPLETED)
+                    done.extend(future.result() for future in finished)
+            done.extend(future.result() for future in running)
+        except BaseException:
+            # The loop takes calls in order: they are cancelled before the abort is sent.
+            for future in running:
+                future.cancel()
+            raise
+        return sorted(done, key=lambda part: part["PartNumber"])
+
+    def _abort(self) -> None:
+        try:
+            self._ask("abort_multipart_upload")
+        except StorageError as error:
+            # The error that led here is the one to raise. One that says that there is no such upload is none.
+            if error.transient:
+                logger.warning(
+                    "An unfinished upload of %s stays in %s: %s", self._target["Key"], self._target["Bucket"], error
+                )

@@ -1,0 +1,138 @@
+"""From what a user writes, a path or a URL, to a storage."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+from upath import UPath
+
+from statevault.errors import InvalidNameError, MissingExtraError
+from statevault.storage.fsspec_storage import FsspecStorage
+from statevault.storage.interface import Storage
+from statevault.storage.local import LocalStorage
+from statevault.storage.redaction import redacted
+from statevault.storage.retry import RetryingStorage, RetryPolicy
+
+__all__ = ["join_url", "normalized_url", "open_storage", "parent_and_name"]
+
+_EXTRAS = {"gs": "gcs", "gcs": "gcs"}
+_DEFAULT_RETRY = RetryPolicy()
+
+
+def open_storage(
+    url: str | os.PathLike[str] | UPath,
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    retry: RetryPolicy | None = _DEFAULT_RETRY,
+) -> Storage:
+    """Open the storage at a path or URL. Nothing is read or written yet.
+
+    Args:
+        url: A path (``~`` is the home folder), ``file://…``, ``memory://…``, ``s3://bucket/prefix``,
+            ``gs://bucket/prefix``, or a URL of another protocol that fsspec knows.
+        storage_options: What the protocol's fsspec filesystem takes. Where they are silent, the usual
+            environment variables hold: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``,
+            ``AWS_PROFILE``, …; ``GOOGLE_APPLICATION_CREDENTIALS``, ``STORAGE_EMULATOR_HOST``.
+        retry: How transient errors of remote storages are tried again; None: not at all.
+
+    Returns:
+        The storage; a :class:`RetryingStorage` around it where it is remote and `retry` is given.
+
+    Raises:
+        InvalidNameError: The URL's protocol is not known, or it names no bucket.
+        MissingExtraError: The protocol needs a package that is not installed.
+        StoreNotFoundError: The local path is that of a file.
+    """
+    text = normalized_url(url)
+    protocol = _protocol(text)
+    own = dict(url.storage_options) if isinstance(url, UPath) else {}
+    options = {**own, **(storage_options or {})}
+    if protocol in {"", "file", "local"}:
+        return LocalStorage(_local_path(text))
+    storage: Storage
+    try:
+        if protocol in {"s3", "s3a"}:
+            # Not at the top: s3fs brings botocore, which takes most of a second to import.
+            from statevault.storage.s3 import S3Storage  # noqa: PLC0415
+
+            storage = S3Storage(text, options)
+        elif protocol in {"gs", "gcs"}:
+            from statevault.storage.gcs import GcsStorage  # noqa: PLC0415
+
+            storage = GcsStorage(text, options)
+        elif protocol == "memory":
+            return FsspecStorage(text, options)
+        elif protocol in fsspec.available_protocols():
+            storage = FsspecStorage(text, options)
+        else:
+            raise InvalidNameError(
+                f"The protocol {protocol!r} of {redacted(text)} is not known. Known are plain paths, file, memory, "
+                f"s3, gs, and those of fsspec: {', '.join(sorted(fsspec.available_protocols()))}."
+            )
+    except ImportError as error:
+        raise _missing(protocol, error) from error
+    return storage if retry is None else RetryingStorage(storage, retry)
+
+
+def normalized_url(url: str | os.PathLike[str] | UPath) -> str:
+    """One spelling for each place: paths absolute, no ``file://`` before them, no slash at the end.
+
+    Raises:
+        InvalidNameError: `url` is empty.
+    """
+    # A remote UPath has no __fspath__.
+    text = str(url) if isinstance(url, UPath) else os.fspath(url)
+    if not text:
+        raise InvalidNameError("A store needs a path or a URL, not an empty string.")
+    protocol = _protocol(text)
+    if protocol in {"", "file", "local"}:
+        return os.path.abspath(Path(_local_path(text)).expanduser())  # noqa: PTH100 - resolve() follows links
+    head, _, rest = text.partition("://")
+    return f"{head.lower()}://{rest.rstrip('/')}"
+
+
+def join_url(root: str | os.PathLike[str] | UPath, key: str) -> str:
+    """The URL or path of a key below a root."""
+    return f"{normalized_url(root).rstrip('/')}/{key}"
+
+
+def parent_and_name(url: str | os.PathLike[str] | UPath) -> tuple[str, str]:
+    """Split the URL or path of a state into the store's root and the state's name.
+
+    ``"s3://bucket/agents/a.state/"`` gives ``("s3://bucket/agents", "a.state")``.
+
+    Raises:
+        InvalidNameError: It has no part above its name.
+    """
+    text = normalized_url(url)
+    root, _, name = text.rpartition("/")
+    if not name or root.endswith(("/", ":")):
+        raise InvalidNameError(f"{redacted(text)} is not a path below a store.")
+    return root or "/", name
+
+
+def _protocol(text: str) -> str:
+    head, separator, _ = text.partition("://")
+    return head.lower() if separator and "/" not in head else ""
+
+
+def _local_path(text: str) -> str:
+    """The path in a ``file://`` URL; a plain path as it is."""
+    if not _protocol(text):
+        return text
+    parts = urlsplit(text)
+    if parts.netloc not in {"", "localhost"}:
+        raise InvalidNameError(f"{text} names the host {parts.netloc!r}; file URLs have three slashes: file:///path.")
+    # As in fsspec, the rest is the path as it is: nothing in it is quoted, and "?" and "#" belong to it.
+    return text.partition("://")[2].removeprefix(parts.netloc)
+
+
+def _missing(protocol: str, error: ImportError) -> MissingExtraError:
+    extra = _EXTRAS.get(protocol)
+    remedy = f'pip install "statevault[{extra}]"' if extra else f"pip install the package for {protocol}"
+    return MissingExtraError(f"{protocol}:// needs a package that is not installed ({error}). Remedy: {remedy}")
