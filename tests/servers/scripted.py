@@ -1,0 +1,84 @@
+"""An HTTP server whose every answer a test decides: for what real servers do too rarely to wait for."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from typing_extensions import override
+
+__all__ = ["ScriptedAnswer", "ScriptedRequest", "scripted_server"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedRequest:
+    """What the client sent."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedAnswer:
+    """What the server sends.
+
+    Attributes:
+        status: Of HTTP.
+        body: The bytes that are sent.
+        headers: Beside Content-Length.
+        announced: What Content-Length says, if not the size of `body`; the connection is closed after it.
+        after: Waited for before anything is sent.
+    """
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    announced: int | None = None
+    after: threading.Event | None = None
+
+
+@contextlib.contextmanager
+def scripted_server(answer: Callable[[ScriptedRequest], ScriptedAnswer]) -> Iterator[str]:
+    """Run a server that asks `answer` for each of its answers; yields its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _answer(self) -> None:
+            size = int(self.headers.get("Content-Length") or 0)
+            request = ScriptedRequest(self.command, self.path, dict(self.headers), self.rfile.read(size))
+            said = answer(request)
+            if said.after is not None:
+                said.after.wait()
+            with contextlib.suppress(ConnectionError):
+                self.send_response(said.status)
+                for name, value in said.headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(said.body) if said.announced is None else said.announced))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(said.body)
+            self.close_connection = said.announced is not None
+
+        do_DELETE = do_GET = do_HEAD = do_POST = do_PUT = _answer
+
+        @override
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        # Not server_close(): it would wait for handlers that a test keeps hanging.
+        server.socket.close()
+        thread.join()

@@ -1,0 +1,240 @@
+"""What Google Cloud Storage, its emulators and gcsfs do that a storage must not pass on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from statevault.errors import (
+    InvalidNameError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    StorageAccessError,
+    StorageError,
+    StorageTimeoutError,
+    StorageUnreachableError,
+    StoreNotFoundError,
+)
+from statevault.storage import RetryPolicy, Storage, open_storage
+from statevault.storage.gcs import GcsStorage
+from tests.servers import (
+    ScriptedAnswer,
+    ScriptedRequest,
+    Servers,
+    StorageTarget,
+    breaking_proxy,
+    free_port,
+    scripted_server,
+    target_names,
+)
+
+_AT_ONCE = RetryPolicy(first_delay_s=0.01, max_delay_s=0.01)
+_PIECE = 16 << 20
+
+pytestmark = pytest.mark.skipif("fake-gcs" not in target_names(), reason="STATEVAULT_TEST_SKIP_SERVERS=1")
+
+
+@pytest.fixture
+def gcs(servers: Servers) -> StorageTarget:
+    return servers.target("fake-gcs")
+
+
+def opened(endpoint: str, *, retry: RetryPolicy | None = None, timeout: float = 20.0) -> Storage:
+    return open_storage("gs://bucket/root", {"endpoint_url": endpoint, "timeout": timeout}, retry=retry)
+
+
+def json_error(status: int, reason: str = "") -> ScriptedAnswer:
+    error = {"code": status, "message": "as told", "errors": [{"reason": reason}]}
+    return ScriptedAnswer(status, json.dumps({"error": error}).encode())
+
+
+def test_an_emulator_is_found_by_its_variable_and_never_asked_over_grpc(gcs: StorageTarget) -> None:
+    """gcsfs asks for a bucket's kind over gRPC, which takes a minute to fail; so do the paths that it makes."""
+    script = f"""
+        from statevault.storage import open_storage
+
+        storage = open_storage({gcs.url!r})
+        storage.put("key", b"x")
+        path = storage.path("key")
+        assert path.read_bytes() == b"x"
+        assert type(path.fs).__module__ == "gcsfs.core", type(path.fs)
+    """
+    env = {**os.environ, "STORAGE_EMULATOR_HOST": str(gcs.storage_options["endpoint_url"])}
+    env.pop("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", None)
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_emulator_works_when_somebody_else_has_imported_gcsfs_before(gcs: StorageTarget) -> None:
+    script = f"""
+        import gcsfs
+        from statevault.storage import open_storage
+
+        storage = open_storage({gcs.url!r}, {dict(gcs.storage_options)!r})
+        storage.put("key", b"x")
+        assert storage.get("key") == b"x"
+    """
+    env = {**os.environ}
+    env.pop("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", None)
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_conditional_put_whose_first_answer_was_lost_is_no_conflict(gcs: StorageTarget) -> None:
+    with breaking_proxy(str(gcs.storage_options["endpoint_url"]), [0]) as endpoint:
+        storage = open_storage(gcs.url, {"endpoint_url": endpoint}, retry=_AT_ONCE)
+        assert storage.put("key", b"mine", create_only=True) == 4
+        assert gcs.raw.get("key") == b"mine"
+        with pytest.raises(ObjectExistsError):
+            storage.put("key", b"other", create_only=True)
+
+
+def test_an_upload_in_pieces_goes_on_where_the_server_says() -> None:
+    content = bytes(range(256)) * (2 * _PIECE // 256) + b"the end"
+    received = bytearray()
+    answers: list[str] = []
+
+    def server(request: ScriptedRequest) -> ScriptedAnswer:
+        if request.method == "POST":
+            return ScriptedAnswer(200, headers={"Location": f"http://{request.headers['Host']}/upload?id=1"})
+        span = request.headers["Content-Range"].removeprefix("bytes ")
+        answers.append(span)
+        if len(answers) == 2:
+            return ScriptedAnswer(503)  # Nothing of this piece is kept.
+        if not span.startswith("*"):
+            first = int(span.partition("-")[0])
+            assert first == len(received)
+            # The first piece is kept only in part.
+            received.extend(request.body[: 1 << 20] if len(answers) == 1 else request.body)
+        if len(received) == len(content):
+            return ScriptedAnswer(200, b"{}")
+        return ScriptedAnswer(308, headers={"Range": f"bytes=0-{len(received) - 1}"})
+
+    with scripted_server(server) as endpoint:
+        assert opened(endpoint).put("key", iter([content])) == len(content)
+    assert bytes(received) == content
+    assert answers[2] == "bytes */*".removeprefix("bytes ")
+
+
+def test_a_server_that_takes_nothing_of_an_upload_is_given_up() -> None:
+    def server(request: ScriptedRequest) -> ScriptedAnswer:
+        if request.method == "POST":
+            return ScriptedAnswer(200, headers={"Location": f"http://{request.headers['Host']}/upload?id=1"})
+        return ScriptedAnswer(308)
+
+    with scripted_server(server) as endpoint, pytest.raises(StorageError, match="0 bytes"):
+        opened(endpoint).put("key", bytes(_PIECE + 1))
+
+
+def test_a_failed_upload_is_cancelled() -> None:
+    cancelled = threading.Event()
+
+    def server(request: ScriptedRequest) -> ScriptedAnswer:
+        if request.method == "POST":
+            return ScriptedAnswer(200, headers={"Location": f"http://{request.headers['Host']}/upload?id=1"})
+        if request.method == "DELETE":
+            cancelled.set()
+            return ScriptedAnswer(499)
+        last = request.headers["Content-Range"].removesuffix("/*").rpartition("-")[2]
+        return ScriptedAnswer(308, headers={"Range": f"bytes=0-{last}"})
+
+    def body() -> Iterator[bytes]:
+        yield bytes(2 * _PIECE)
+        yield bytes(_PIECE)
+        raise RuntimeError("the source broke")
+
+    with scripted_server(server) as endpoint:
+        with pytest.raises(RuntimeError, match="the source broke"):
+            opened(endpoint).put("key", body())
+        assert cancelled.wait(5)
+
+
+def test_a_connection_that_breaks_in_a_body_is_transient_and_tried_again(gcs: StorageTarget) -> None:
+    content = bytes(range(256)) * 8192
+    gcs.raw.put("key", content)
+    with breaking_proxy(str(gcs.storage_options["endpoint_url"]), [500_000, 700_000]) as endpoint:
+        with pytest.raises(StorageUnreachableError) as caught:
+            open_storage(gcs.url, {"endpoint_url": endpoint}, retry=None).get("key")
+        assert caught.value.transient
+        assert open_storage(gcs.url, {"endpoint_url": endpoint}, retry=_AT_ONCE).get("key") == content
+
+
+def test_a_missing_bucket_is_not_taken_for_a_missing_object(gcs: StorageTarget) -> None:
+    for name in ("get", "head", "list"):
+        storage = open_storage("gs://no-such-bucket/root", gcs.storage_options)
+        with pytest.raises(StoreNotFoundError, match="no-such-bucket"):
+            getattr(storage, name)("key")
+    with pytest.raises(StoreNotFoundError, match="no-such-bucket"):
+        open_storage("gs://no-such-bucket/root", gcs.storage_options).put("key", b"x")
+    with pytest.raises(ObjectNotFoundError):
+        open_storage(gcs.url, gcs.storage_options).get("key")
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "kind", "transient"),
+    [
+        (500, "", StorageError, True),
+        (503, "", StorageError, True),
+        (429, "rateLimitExceeded", StorageError, True),
+        (403, "userRateLimitExceeded", StorageError, True),
+        (408, "", StorageError, True),
+        (401, "authError", StorageAccessError, False),
+        (403, "forbidden", StorageAccessError, False),
+        (400, "invalid", StorageError, False),
+    ],
+)
+def test_what_a_server_says_decides_the_error(
+    status: int, reason: str, kind: type[StorageError], *, transient: bool
+) -> None:
+    with scripted_server(lambda _: json_error(status, reason)) as endpoint, pytest.raises(StorageError) as caught:
+        opened(endpoint).get("key")
+    assert type(caught.value) is kind
+    assert caught.value.transient == transient
+    if kind is StorageAccessError:
+        assert "GOOGLE_APPLICATION_CREDENTIALS" in str(caught.value)
+
+
+def test_a_busy_server_is_asked_again() -> None:
+    answers = [json_error(503), json_error(429), ScriptedAnswer(200, b"hello")]
+    with scripted_server(lambda _: answers.pop(0)) as endpoint:
+        assert opened(endpoint, retry=_AT_ONCE).get("key") == b"hello"
+
+
+def test_a_server_that_is_not_there_is_unreachable() -> None:
+    with pytest.raises(StorageUnreachableError, match="STORAGE_EMULATOR_HOST") as caught:
+        opened(f"http://127.0.0.1:{free_port()}").get("key")
+    assert caught.value.transient
+
+
+def test_a_server_that_does_not_answer_is_a_timeout() -> None:
+    never = threading.Event()
+    try:
+        with scripted_server(lambda _: ScriptedAnswer(after=never)) as endpoint:
+            with pytest.raises(StorageTimeoutError) as caught:
+                opened(endpoint, timeout=0.3).get("key")
+            assert caught.value.transient
+            with pytest.raises(StorageTimeoutError):
+                opened(endpoint, timeout=0.3).delete(["a", "b"])
+    finally:
+        never.set()
+
+
+def test_a_token_that_is_no_token_is_an_access_error(tmp_path: Path) -> None:
+    (tmp_path / "token.json").write_text("{}")
+    with pytest.raises(StorageAccessError, match="GOOGLE_APPLICATION_CREDENTIALS"):
+        open_storage("gs://bucket", {"token": str(tmp_path / "token.json")}).get("key")
+
+
+def test_a_url_without_bucket_is_refused() -> None:
+    with pytest.raises(InvalidNameError, match="names no bucket"):
+        GcsStorage("gs://")
