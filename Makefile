@@ -2,6 +2,8 @@
 #   make demo                      the main job, on a local folder (STATES=s3://bucket/prefix for another storage)
 #   make test                      all tests, short profiles
 #   make test-long                 the slow suites in full: crash loops, fuzzing
+#   make test-compose              all tests, also against MinIO and fake-gcs-server of docker-compose.yml
+#   make contract                  the storage contract as a table, backend by test
 #   make lint types docs           what CI checks besides
 
 PYTHON ?= python3.11
@@ -11,7 +13,7 @@ READY  := $(VENV)/.ready
 STATES ?= ./states
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help venv demo test test-long contract lint types docs format bench clean
+.PHONY: help venv demo test test-long test-compose contract lint types docs format bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -31,6 +33,17 @@ test: $(READY)
 
 test-long: $(READY)
 	STATEVAULT_TEST_PROFILE=long $(BIN)/python -m pytest -m "long or not long" $(ARGS)
+
+# MinIO and fake-gcs-server in containers, beside the servers that `make test` starts by itself.
+test-compose: export AWS_ACCESS_KEY_ID = statevault
+test-compose: export AWS_SECRET_ACCESS_KEY = statevault-secret
+test-compose: export STATEVAULT_TEST_S3_ENDPOINT = http://127.0.0.1:9000
+test-compose: export STATEVAULT_TEST_S3_BUCKET = statevault-test
+test-compose: export STATEVAULT_TEST_GCS_ENDPOINT = http://127.0.0.1:4443
+test-compose: $(READY)
+	docker compose up --detach --wait
+	docker compose run --rm minio-bucket
+	$(BIN)/python -m pytest $(ARGS)
 
 contract: $(READY)
 	$(BIN)/python -m tests.storage.table
