@@ -29,10 +29,11 @@ from statevault.format.keys import (
     commit_key,
     manifest_key,
     session_key,
+    state_prefix,
     tombstone_key,
 )
 from statevault.format.manifest import Manifest
-from statevault.format.records import CommitRecord, ManifestRef, SessionRecord
+from statevault.format.records import CommitRecord, ManifestRef, SessionRecord, TombstoneRecord
 from statevault.state_persistence.catalog import Catalog
 from statevault.state_persistence.names import StateNames
 from statevault.state_persistence.snapshot import Snapshot
@@ -114,8 +115,12 @@ def _commit_once(
     _put_session(storage, session)
     # Step 3 checks the base, if there is one.
     # Step 4: everything that the marker will name, durable and of the right size.
-    content = upload_files(storage, key.state, snapshot)
-    record = _put_manifest(storage, key, snapshot, content, writer=writer, metadata=metadata)
+    try:
+        content = upload_files(storage, key.state, snapshot)
+        record = _put_manifest(storage, key, snapshot, content, writer=writer, metadata=metadata)
+    except Exception as error:
+        _give_up(storage, key, writer=writer, error=error)
+        raise
     # Step 5: with this put the state exists. Nothing it needs may come after.
     _put_marker(storage, key, record)
     # Step 6: only after the marker. A prune writes its abort first and looks for the marker after, so at least
@@ -138,6 +143,26 @@ def _commit_once(
         perf_counter() - began,
     )
     return record
+
+
+def _give_up(storage: Storage, key: StateKey, *, writer: str, error: Exception) -> None:
+    """Take back what a save has put that failed before its marker was tried, as far as the storage allows.
+
+    A disk that is full should not stay full of debris until the next prune.
+    """
+    try:
+        # First the data, which may be what fills the disk. Nobody else can need it: there never was a marker.
+        storage.delete([info.key for info in storage.list(state_prefix(key.state))])
+        # The tombstone names the state for the sake of puts that land later: a prune finds them by it. Only with
+        # it in place may the session go.
+        reason = f"its save failed: {type(error).__name__}"
+        tombstone = TombstoneRecord(
+            state=key.state, sequence=key.sequence, by=writer, at=datetime.now(UTC), reason=reason
+        )
+        storage.put(tombstone_key(*key), tombstone.to_json())
+        storage.delete([session_key(key.state)])
+    except StorageError as left_over:
+        _logger.debug("debris of the failed save of %s is left to a prune: %s", key.state, left_over)
 
 
 def _choose_name(taken: set[str], names: StateNames, name: str | None, created_at: datetime) -> str:

@@ -142,6 +142,18 @@ def test_an_error_at_every_call_of_a_save(failure: Failure) -> None:
         assert loaded(storage, "latest") == NEXT
 
 
+def test_a_save_that_failed_leaves_no_data_behind() -> None:
+    for number in call_numbers():
+        storage = a_store_with_a_state()
+        before = {key for key in storage.objects if not key.startswith(VAULT)}
+        failing = FailingStorage(storage, fail_at=number)
+        with store_with(failing, folder=Folder(NEW)) as store, suppress(StateVaultError):
+            store.save_state(name="new.state")
+        if "new.state" not in visible_contents(storage):
+            assert {key for key in storage.objects if not key.startswith(VAULT)} == before
+            assert Catalog(storage).listing().sessions == frozenset()
+
+
 @pytest.mark.parametrize("failure", FAILURES)
 def test_the_process_dies_at_every_call_of_a_prune(failure: Failure) -> None:
     number = 0
