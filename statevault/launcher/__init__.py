@@ -1,6 +1,6 @@
 """Launching an agent."""
 
-from statevault.launcher.config import LaunchConfig
 from statevault.launcher.composition import launch
+from statevault.launcher.config import LaunchConfig
 
 __all__ = ["LaunchConfig", "launch"]

@@ -9,6 +9,7 @@ import secrets
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import perf_counter
 
@@ -40,7 +41,7 @@ from statevault.state_persistence.snapshot import Snapshot
 from statevault.state_persistence.upload import StateContent, upload_files
 from statevault.storage import Storage
 
-__all__ = ["check_metadata", "commit_snapshot", "writer_name"]
+__all__ = ["SaveRequest", "check_metadata", "commit_snapshot", "writer_name"]
 
 _logger = logging.getLogger(__name__)
 _TRIES_WHEN_FENCED = 3
@@ -53,73 +54,69 @@ def writer_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
-def commit_snapshot(
-    storage: Storage,
-    catalog: Catalog,
-    snapshot: Snapshot,
-    *,
-    names: StateNames,
-    name: str | None,
-    writer: str,
-    metadata: Mapping[str, JsonValue],
-) -> CommitRecord:
+@dataclass(frozen=True, slots=True)
+class SaveRequest:
+    """What is to be saved.
+
+    Attributes:
+        snapshot: The components at the instant of the cut.
+        name: The state's name, if the caller wants a certain one.
+        writer: Who saves.
+        metadata: What the caller wants to find in ``StateInfo.metadata``.
+    """
+
+    snapshot: Snapshot
+    name: str | None
+    writer: str
+    metadata: Mapping[str, JsonValue]
+
+
+def commit_snapshot(storage: Storage, catalog: Catalog, names: StateNames, request: SaveRequest) -> CommitRecord:
     """Publish a snapshot as a committed state.
 
     Args:
         storage: The store's objects.
         catalog: The store's states.
-        snapshot: What is saved.
-        names: Makes the state's name, unless `name` is given.
-        name: The name that the caller wants.
-        writer: Who saves.
-        metadata: What the caller wants to find in ``StateInfo.metadata``.
+        names: Makes the state's name, unless the request has one.
+        request: What is saved.
 
     Returns:
         The commit marker: the state is visible and stays so until retention takes it.
 
     Raises:
-        StateExistsError: `name` is or was the name of a state.
+        StateExistsError: The name is or was that of a state.
         SaveFencedError: Again and again a prune took this writer for dead.
-        StorageError: The storage failed. If the error came from the commit marker's own put, the message says so:
-            then the state, which is complete, may still become visible.
+        StorageError: The storage failed. If the error came from the commit marker's own put, its notes say so: then
+            the state, which is complete, may still become visible.
     """
     for attempt in range(1, _TRIES_WHEN_FENCED + 1):
         try:
-            return _commit_once(storage, catalog, snapshot, names=names, name=name, writer=writer, metadata=metadata)
+            return _commit_once(storage, catalog, names, request)
         except SaveFencedError as error:
-            if name is not None or attempt == _TRIES_WHEN_FENCED:
+            if request.name is not None or attempt == _TRIES_WHEN_FENCED:
                 raise
             _logger.warning("%s; saving again under a new name", error)
     raise AssertionError("the last try returns or raises")
 
 
-def _commit_once(
-    storage: Storage,
-    catalog: Catalog,
-    snapshot: Snapshot,
-    *,
-    names: StateNames,
-    name: str | None,
-    writer: str,
-    metadata: Mapping[str, JsonValue],
-) -> CommitRecord:
+def _commit_once(storage: Storage, catalog: Catalog, names: StateNames, request: SaveRequest) -> CommitRecord:
     began = perf_counter()
     catalog.make_store()
     # Step 1: the place in the order of states. (No base is chosen: every save is a full one.)
     listing = catalog.listing()
-    key = StateKey(listing.last_sequence + 1, _choose_name(listing.names, names, name, snapshot.created_at))
+    key = StateKey(listing.last_sequence + 1, _choose_name(listing.names, names, request))
     # Step 2: the session, before any data: a prune that lists data after it also lists the session.
     session = SessionRecord(
-        state=key.state, sequence=key.sequence, writer=writer, base=None, started_at=datetime.now(UTC)
+        state=key.state, sequence=key.sequence, writer=request.writer, base=None, started_at=datetime.now(UTC)
     )
     _put_session(storage, session)
     # Step 3 checks the base, if there is one.
     # Step 4: everything that the marker will name, durable and of the right size.
     try:
-        content = upload_files(storage, key.state, snapshot)
-        record = _put_manifest(storage, key, snapshot, content, writer=writer, metadata=metadata)
+        content = upload_files(storage, key.state, request.snapshot)
+        record = _put_manifest(storage, key, content, request)
     except Exception as error:
-        _give_up(storage, key, writer=writer, error=error)
+        _give_up(storage, key, writer=request.writer, error=error)
         raise
     # Step 5: with this put the state exists. Nothing it needs may come after.
     _put_marker(storage, key, record)
@@ -165,12 +162,12 @@ def _give_up(storage: Storage, key: StateKey, *, writer: str, error: Exception) 
         _logger.debug("debris of the failed save of %s is left to a prune: %s", key.state, left_over)
 
 
-def _choose_name(taken: set[str], names: StateNames, name: str | None, created_at: datetime) -> str:
-    if name is None:
-        return names.next(created_at, taken)
-    if name in taken:
-        raise StateExistsError(f"the name {name!r} is or was that of a state: names are never used twice")
-    return names.reserve(name)
+def _choose_name(taken: set[str], names: StateNames, request: SaveRequest) -> str:
+    if request.name is None:
+        return names.next(request.snapshot.created_at, taken)
+    if request.name in taken:
+        raise StateExistsError(f"the name {request.name!r} is or was that of a state: names are never used twice")
+    return names.reserve(request.name)
 
 
 def _put_session(storage: Storage, session: SessionRecord) -> None:
@@ -181,20 +178,13 @@ def _put_session(storage: Storage, session: SessionRecord) -> None:
         raise StateExistsError(f"another writer is saving {session.state!r} to {storage.url}") from None
 
 
-def _put_manifest(
-    storage: Storage,
-    key: StateKey,
-    snapshot: Snapshot,
-    content: StateContent,
-    *,
-    writer: str,
-    metadata: Mapping[str, JsonValue],
-) -> CommitRecord:
+def _put_manifest(storage: Storage, key: StateKey, content: StateContent, request: SaveRequest) -> CommitRecord:
+    snapshot = request.snapshot
     manifest = Manifest(
         state=key.state,
         sequence=key.sequence,
         created_at=snapshot.created_at,
-        writer=writer,
+        writer=request.writer,
         base=None,
         components=list(snapshot.components),
         directories=content.directories,
@@ -208,14 +198,14 @@ def _put_manifest(
         state=key.state,
         sequence=key.sequence,
         created_at=snapshot.created_at,
-        writer=writer,
+        writer=request.writer,
         base=None,
         files=len(content.files),
         size=manifest.size,
         stored_size=sum(file.stored_size for file in content.files),
         new_size=content.new_size,
         components=list(snapshot.components),
-        metadata=dict(metadata),
+        metadata=dict(request.metadata),
         manifest=ManifestRef(length=len(stored), size=len(packed), digest=digest(stored).hex()),
     )
 

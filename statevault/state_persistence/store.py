@@ -29,13 +29,13 @@ from statevault.format.names import check_component_name
 from statevault.format.records import CommitRecord
 from statevault.state_persistence.background import BackgroundPublisher
 from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.commit import check_metadata, commit_snapshot, writer_name
+from statevault.state_persistence.commit import SaveRequest, check_metadata, commit_snapshot, writer_name
 from statevault.state_persistence.download import StateReader
 from statevault.state_persistence.info import EXIT, StateInfo
 from statevault.state_persistence.mixin import PersistentStateMixin
 from statevault.state_persistence.names import DEFAULT_STATE_NAME_FORMAT, StateNames
 from statevault.state_persistence.prune import PruneResult, prune
-from statevault.state_persistence.snapshot import Snapshot, component_path, take_snapshot
+from statevault.state_persistence.snapshot import component_path, take_snapshot
 from statevault.state_persistence.staging import Staging
 from statevault.storage import Storage, normalized_url, open_storage, parent_and_name
 
@@ -186,25 +186,16 @@ class StateStore:
             )
             self._last_size = snapshot.size
             try:
+                request = SaveRequest(snapshot, name, self._writer, checked)
                 return self._publisher.submit(
-                    lambda: self._publish(snapshot, name=name, metadata=checked),
-                    discard=snapshot.close,
-                    replaceable=replaceable,
+                    lambda: self._publish(request), discard=snapshot.close, replaceable=replaceable
                 )
             except StateVaultError:
                 snapshot.close()
                 raise
 
-    def _publish(self, snapshot: Snapshot, *, name: str | None, metadata: dict[str, JsonValue]) -> UPath:
-        record = commit_snapshot(
-            self._storage,
-            self._catalog,
-            snapshot,
-            names=self._names,
-            name=name,
-            writer=self._writer,
-            metadata=metadata,
-        )
+    def _publish(self, request: SaveRequest) -> UPath:
+        record = commit_snapshot(self._storage, self._catalog, self._names, request)
         return self._storage.path(record.state)
 
     # -- what is there
