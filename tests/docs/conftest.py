@@ -1,0 +1,37 @@
+"""The surroundings of the documents' examples: a folder, the command line, and storage servers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Servers
+from tests.servers.commands import ACCESS_KEY, SECRET_KEY
+from tests.servers.raw import GcsRaw, S3Raw
+
+_BUCKET = "my-bucket"
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers) -> Path:
+    """The place of a reader who follows a document: an empty folder, and a bucket of both kinds.
+
+    The buckets are reached by the environment variables that the documents name, so that ``s3://my-bucket`` and
+    ``gs://my-bucket`` work as they do with Amazon and Google.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    s3, gcs = servers.endpoint("moto"), servers.endpoint("fake-gcs")
+    S3Raw(s3, ACCESS_KEY, SECRET_KEY, _BUCKET, "").make_bucket()
+    GcsRaw(gcs, _BUCKET, "").make_bucket()
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "GOOGLE_", "STORAGE_EMULATOR_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs)
+    return tmp_path
