@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import difflib
 import sys
 import tempfile
 from pathlib import Path
@@ -85,6 +86,7 @@ def _find(reader: StateReader, path: str) -> FileEntry:
     for file in reader.manifest.files:
         if file.path == path.strip("/"):
             return file
-    near = [file.path for file in reader.manifest.files if path.rpartition("/")[2] in file.path]
+    paths = [file.path for file in reader.manifest.files]
+    near = difflib.get_close_matches(path, paths, n=1) or [name for name in paths if name.endswith(f"/{path}")]
     hint = f"; did you mean {near[0]!r}?" if near else "; `statevault show` lists its files"
     raise StateNotFoundError(f"the state {reader.record.state!r} has no file {path!r}{hint}")

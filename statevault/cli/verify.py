@@ -19,7 +19,7 @@ __all__ = ["verify"]
 def verify(
     url: StoreArgument,
     state: Annotated[
-        str | None, typer.Argument(metavar="[STATE]", help="A state's name, or 'latest'; all states if not given.")
+        str | None, typer.Argument(metavar="STATE", help="A state's name, or 'latest'; all states if not given.")
     ] = None,
     storage_option: StorageOptions = None,
     as_json: AsJson = False,

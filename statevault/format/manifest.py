@@ -26,11 +26,21 @@ from statevault.format.records import (
     check_version,
 )
 
-__all__ = ["ENCODING_PLAIN", "ENCODING_ZSTD", "Chunk", "DirectoryEntry", "FileEntry", "Manifest", "ObjectEntry"]
+__all__ = [
+    "ENCODING_PLAIN",
+    "ENCODING_ZSTD",
+    "Chunk",
+    "DirectoryEntry",
+    "FileEntry",
+    "Manifest",
+    "ObjectEntry",
+    "file_flags",
+]
 
 ENCODING_PLAIN = 0
 ENCODING_ZSTD = 1
 _HOLDS_PICKLE = 1
+_NEEDS_ALLOW_PICKLE = 2
 
 Index = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -69,6 +79,11 @@ class DirectoryEntry(NamedTuple):
     path: str
 
 
+def file_flags(*, holds_pickle: bool, needs_allow_pickle: bool) -> int:
+    """:attr:`FileEntry.flags` of a file."""
+    return _HOLDS_PICKLE * holds_pickle | _NEEDS_ALLOW_PICKLE * needs_allow_pickle
+
+
 class FileEntry(NamedTuple):
     """A file of a state.
 
@@ -76,20 +91,25 @@ class FileEntry(NamedTuple):
         component: Index into :attr:`Manifest.components`.
         path: Its logical path.
         size: Bytes.
-        flags: Bit 0: holds pickles.
+        flags: Bit 0: holds pickles. Bit 1: it is statevault that unpickles them, if it is allowed to.
         chunks: Its content, in order.
     """
 
     component: Index
     path: str
     size: Size
-    flags: Annotated[int, Field(ge=0, le=_HOLDS_PICKLE)]
+    flags: Annotated[int, Field(ge=0, le=_HOLDS_PICKLE | _NEEDS_ALLOW_PICKLE)]
     chunks: list[Chunk]
 
     @property
     def holds_pickle(self) -> bool:
-        """Whether loading the file runs code that it brings."""
+        """Whether there are pickles in it, as far as that is known; loading a pickle runs code that it brings."""
         return bool(self.flags & _HOLDS_PICKLE)
+
+    @property
+    def needs_allow_pickle(self) -> bool:
+        """Whether it can be loaded only by a store that was made with ``allow_pickle=True``."""
+        return bool(self.flags & _NEEDS_ALLOW_PICKLE)
 
     @property
     def stored_size(self) -> int:

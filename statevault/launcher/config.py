@@ -20,7 +20,11 @@ _PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))
+@dataclass(
+    frozen=True,
+    kw_only=True,
+    config=ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True),
+)
 class LaunchConfig:
     """Everything about a launch but its components. Frozen; wrong and unknown fields are errors that name them.
 
@@ -63,7 +67,7 @@ class LaunchConfig:
     max_keep_states: Annotated[int, Field(ge=-1)] = -1
     state_name_pattern: Annotated[str, Field(min_length=1)] = "*.state"
     states_cleanup_interval: PositiveFloat = 60.0
-    storage_options: Mapping[str, Any] | None = None
+    storage_options: Mapping[str, Any] | None = Field(default=None, repr=False)  # holds secrets
     allow_pickle: bool = False
     timeout_for_all_threads_pause: PositiveFloat = 60.0
     max_attempts_to_pause_all_threads: PositiveInt = 3

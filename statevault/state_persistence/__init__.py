@@ -4,7 +4,7 @@ from statevault.codecs import load_pickle, read_tree, save_pickle, write_tree
 from statevault.state_persistence.conditions import PeriodicSaveCondition
 from statevault.state_persistence.info import EXIT, StateInfo
 from statevault.state_persistence.keepers import LatestStatesKeeper, StatesKeeper
-from statevault.state_persistence.mixin import PersistentStateMixin
+from statevault.state_persistence.mixin import PersistentState, PersistentStateMixin
 from statevault.state_persistence.prune import PruneResult
 from statevault.state_persistence.store import LATEST, StateStore
 
@@ -13,6 +13,7 @@ __all__ = [
     "LATEST",
     "LatestStatesKeeper",
     "PeriodicSaveCondition",
+    "PersistentState",
     "PersistentStateMixin",
     "PruneResult",
     "StateInfo",

@@ -1,10 +1,21 @@
-"""The interface of everything whose state is saved."""
+"""The interface of everything whose state is saved: as a protocol, and as a base class that does nothing."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
-__all__ = ["PersistentStateMixin"]
+__all__ = ["PersistentState", "PersistentStateMixin"]
+
+
+class PersistentState(Protocol):
+    """Anything that can be registered in a store; see :class:`PersistentStateMixin` for what the methods do."""
+
+    def save_state(self, path: Path) -> None:
+        """Save the state under a path."""
+
+    def load_state(self, path: Path) -> None:
+        """Load the state from a path."""
 
 
 class PersistentStateMixin:

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
-from statevault.codecs import holds_pickle, pickle_policy
+from statevault.codecs import holds_pickle, pickle_policy, segment_boundaries
 from statevault.errors import InvalidNameError, StagingSpaceError, UnsupportedTypeError
 from statevault.format.names import check_logical_path
-from statevault.state_persistence.mixin import PersistentStateMixin
+from statevault.state_persistence.mixin import PersistentState
 from statevault.state_persistence.staging import Staging
 
 __all__ = ["Snapshot", "SnapshotFile", "component_path", "take_snapshot"]
@@ -31,7 +31,8 @@ class SnapshotFile:
         logical_path: Its path in the state.
         path: Where it lies now.
         size: Bytes.
-        holds_pickle: Whether loading it runs code.
+        holds_pickle: Whether there are pickles in it, as far as that can be seen.
+        needs_allow_pickle: Whether they are such that statevault itself reads.
     """
 
     component: int
@@ -39,6 +40,7 @@ class SnapshotFile:
     path: Path
     size: int
     holds_pickle: bool
+    needs_allow_pickle: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def component_path(folder: Path, index: int, name: str) -> Path:
 
 
 def take_snapshot(
-    components: Mapping[str, PersistentStateMixin], staging: Staging, *, size_hint: int, allow_pickle: bool
+    components: Mapping[str, PersistentState], staging: Staging, *, size_hint: int, allow_pickle: bool
 ) -> Snapshot:
     """Let all components save themselves into a staging folder.
 
@@ -118,9 +120,7 @@ def take_snapshot(
     raise AssertionError("staging.roots() returns at least one root")
 
 
-def _fill(
-    folder: Path, components: Mapping[str, PersistentStateMixin], staging: Staging, *, allow_pickle: bool
-) -> Snapshot:
+def _fill(folder: Path, components: Mapping[str, PersistentState], staging: Staging, *, allow_pickle: bool) -> Snapshot:
     created_at = datetime.now(UTC)
     began = perf_counter()
     files: list[SnapshotFile] = []
@@ -141,7 +141,9 @@ def _fill(
                 directories.append((index, logical_path))
             else:
                 pickled = path in policy.written or holds_pickle(path)
-                files.append(SnapshotFile(index, logical_path, path, path.stat().st_size, pickled))
+                # A component that calls pickle or torch by itself answers for it by itself, when it loads as well.
+                ours = path in policy.written or (pickled and segment_boundaries(path) is not None)
+                files.append(SnapshotFile(index, logical_path, path, path.stat().st_size, pickled, ours))
     _check_one_owner(files)
     return Snapshot(
         created_at, tuple(components), tuple(files), tuple(directories), perf_counter() - began, staging, folder

@@ -32,7 +32,7 @@ from statevault.state_persistence.catalog import Catalog
 from statevault.state_persistence.commit import SaveRequest, check_metadata, commit_snapshot, writer_name
 from statevault.state_persistence.download import StateReader
 from statevault.state_persistence.info import EXIT, StateInfo
-from statevault.state_persistence.mixin import PersistentStateMixin
+from statevault.state_persistence.mixin import PersistentState
 from statevault.state_persistence.names import DEFAULT_STATE_NAME_FORMAT, StateNames
 from statevault.state_persistence.prune import PruneResult, prune
 from statevault.state_persistence.snapshot import component_path, take_snapshot
@@ -94,8 +94,9 @@ class StateStore:
         self._allow_pickle = allow_pickle
         self._staging = Staging(None if staging_dir is None else Path(staging_dir))
         self._writer = writer_name()
-        self._components: dict[str, PersistentStateMixin] = {}
+        self._components: dict[str, PersistentState] = {}
         self._publisher: BackgroundPublisher[UPath] = BackgroundPublisher()
+        self._others: dict[str, StateStore] = {}
         self._snapshot_lock = threading.Lock()
         self._last_size = 0
 
@@ -117,7 +118,7 @@ class StateStore:
 
     # -- components
 
-    def register(self, name: str, component: PersistentStateMixin) -> None:
+    def register(self, name: str, component: PersistentState) -> None:
         """Make an object part of all states from now on.
 
         Args:
@@ -368,7 +369,7 @@ class StateStore:
         names = self._check_components(reader.manifest, wanted)
         indices = {reader.manifest.components.index(name): name for name in names}
         files = [file for file in reader.manifest.files if file.component in indices]
-        pickled = [file.path for file in files if file.holds_pickle]
+        pickled = [file.path for file in files if file.needs_allow_pickle]
         if pickled and not self._allow_pickle:
             raise PickleNotAllowedError(
                 f"the file {pickled[0]!r} of the state {reader.record.state!r} holds pickles, which run code when they "
@@ -440,6 +441,8 @@ class StateStore:
     def close(self) -> None:
         """Wait for the publishes that run or wait, and give everything back. The store is not used afterwards."""
         self._publisher.close()
+        for other in self._others.values():
+            other.close()
         self._staging.close()
         self._storage.close()
 
@@ -462,6 +465,14 @@ class StateStore:
         root, name = parent_and_name(text)
         if root == normalized_url(self._storage.url):
             return self, self._catalog.find(name)
-        options = state.storage_options if isinstance(state, UPath) else self._storage_options
-        other = StateStore(root, storage_options=options, allow_pickle=self._allow_pickle)
-        return other, other._catalog.find(name)
+        if root not in self._others:
+            self._others[root] = StateStore(root, storage_options=self._options_for(root, state))
+        other = self._others[root]
+        return other, other._catalog.find(name)  # noqa: SLF001 - another store of this class
+
+    def _options_for(self, root: str, state: StatePath) -> Mapping[str, Any] | None:
+        """The storage options of another store: the path's own, or ours where they are for the same protocol."""
+        if isinstance(state, UPath):
+            return state.storage_options
+        same = root.partition("://")[0] == normalized_url(self.url).partition("://")[0]
+        return self._storage_options if same else None

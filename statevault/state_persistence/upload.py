@@ -16,7 +16,15 @@ from statevault.codecs import compress_chunk, digest, segment_boundaries, worth_
 from statevault.errors import StorageError
 from statevault.format.chunking import chunk_unit, plan_chunks
 from statevault.format.keys import manifest_key, object_key, state_prefix
-from statevault.format.manifest import ENCODING_PLAIN, ENCODING_ZSTD, Chunk, DirectoryEntry, FileEntry, ObjectEntry
+from statevault.format.manifest import (
+    ENCODING_PLAIN,
+    ENCODING_ZSTD,
+    Chunk,
+    DirectoryEntry,
+    FileEntry,
+    ObjectEntry,
+    file_flags,
+)
 from statevault.state_persistence.parallel import map_ordered, run_all
 from statevault.state_persistence.snapshot import Snapshot, SnapshotFile
 from statevault.storage import Buffer, Storage
@@ -80,8 +88,14 @@ def upload_files(storage: Storage, state: str, snapshot: Snapshot) -> StateConte
     _check_sizes(storage, state, objects)
     chunks = {body.file.logical_path: body.chunks(index) for index, body in enumerate(bodies)}
     files = [
-        FileEntry(f.component, f.logical_path, f.size, int(f.holds_pickle), chunks.get(f.logical_path, []))
-        for f in snapshot.files
+        FileEntry(
+            file.component,
+            file.logical_path,
+            file.size,
+            file_flags(holds_pickle=file.holds_pickle, needs_allow_pickle=file.needs_allow_pickle),
+            chunks.get(file.logical_path, []),
+        )
+        for file in snapshot.files
     ]
     directories = [DirectoryEntry(component, path) for component, path in snapshot.directories]
     return StateContent(objects, files, directories, sum(entry.size for entry in objects))

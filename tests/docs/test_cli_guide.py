@@ -56,7 +56,7 @@ class Notes:
 def url(tmp_path: Path) -> str:
     """The store of the guide's examples."""
     with StateStore(tmp_path / "states") as store:
-        store.register("notes", Notes())  # type: ignore[arg-type] # any object with the two methods will do
+        store.register("notes", Notes())
         store.save_state(name="first.state", metadata={"step": 1})
         store.save_state(name="second.state", metadata={"step": 2})
     return str(tmp_path / "states")

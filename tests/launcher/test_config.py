@@ -81,3 +81,12 @@ def test_a_shorthand_beside_its_long_form_is_an_error(fields: dict[str, Any]) ->
 def test_a_config_can_not_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         LaunchConfig().time_scale = 2.0  # type: ignore[misc]
+
+
+def test_credentials_are_neither_in_the_repr_nor_in_an_error() -> None:
+    options = {"key": "AKIA-public", "secret": "very-secret"}
+    assert "very-secret" not in repr(LaunchConfig(storage_options=options))
+    with pytest.raises(ValidationError) as caught:
+        LaunchConfig(max_keep_states=0, storage_options=options)
+    assert "very-secret" not in str(caught.value)
+    assert "max_keep_states" in str(caught.value)

@@ -342,6 +342,40 @@ def test_pickles_need_the_stores_consent_both_ways(tmp_path: Path, how: str) -> 
     assert pickling.loaded is threading.Lock
 
 
+class Dumping(Pickling):
+    """Pickles by itself, without asking anybody."""
+
+    @override
+    def save_state(self, path: Path) -> None:
+        path.write_bytes(pickle.dumps({"a": 1}))
+
+    @override
+    def load_state(self, path: Path) -> None:
+        self.loaded = pickle.loads(path.read_bytes())
+
+
+def test_a_component_that_pickles_by_itself_is_marked_and_not_held_back(tmp_path: Path) -> None:
+    dumping = Dumping("itself")
+    with store_with(tmp_path) as store:
+        store.register("d", dumping)
+        store.save_state()
+        (file,) = store.open_state().manifest.files
+        assert file.holds_pickle
+        assert not file.needs_allow_pickle
+        store.load_state()
+    assert dumping.loaded == {"a": 1}
+
+
+def test_options_of_one_protocol_are_not_given_to_another(tmp_path: Path) -> None:
+    with store_with(tmp_path / "theirs", folder=Folder(OLD)) as theirs:
+        path = theirs.save_state()
+    folder = Folder()
+    with StateStore("memory://mine", storage_options={"skip_instance_cache": True}) as store:
+        store.register("folder", folder)
+        store.load_state(str(path))
+    assert folder.files == OLD
+
+
 class SlowStorage(DictStorage):
     """Waits before the first data object of each save."""
 
