@@ -14,17 +14,13 @@ from typing import Any, Self, TypeAlias
 from pydantic import JsonValue
 from upath import UPath
 
-from statevault.codecs import pickle_policy
 from statevault.errors import (
-    ComponentNotFoundError,
     CorruptStateError,
-    PickleNotAllowedError,
     StateNotFoundError,
     StatePrunedError,
     StateVaultError,
 )
 from statevault.format.keys import StateKey
-from statevault.format.manifest import Manifest
 from statevault.format.names import check_component_name
 from statevault.format.records import CommitRecord
 from statevault.state_persistence.background import BackgroundPublisher
@@ -32,10 +28,11 @@ from statevault.state_persistence.catalog import Catalog
 from statevault.state_persistence.commit import SaveRequest, check_metadata, commit_snapshot, writer_name
 from statevault.state_persistence.download import StateReader
 from statevault.state_persistence.info import EXIT, StateInfo
+from statevault.state_persistence.load import load_components
 from statevault.state_persistence.mixin import PersistentState
 from statevault.state_persistence.names import DEFAULT_STATE_NAME_FORMAT, StateNames
 from statevault.state_persistence.prune import PruneResult, prune
-from statevault.state_persistence.snapshot import component_path, take_snapshot
+from statevault.state_persistence.snapshot import take_snapshot
 from statevault.state_persistence.staging import Staging
 from statevault.storage import Storage, normalized_url, open_storage, parent_and_name
 
@@ -366,55 +363,10 @@ class StateStore:
         yield from after_an_error
 
     def _load(self, store: StateStore, reader: StateReader, wanted: list[str] | None) -> StateInfo:
-        names = self._check_components(reader.manifest, wanted)
-        indices = {reader.manifest.components.index(name): name for name in names}
-        files = [file for file in reader.manifest.files if file.component in indices]
-        pickled = [file.path for file in files if file.needs_allow_pickle]
-        if pickled and not self._allow_pickle:
-            raise PickleNotAllowedError(
-                f"the file {pickled[0]!r} of the state {reader.record.state!r} holds pickles, which run code when they "
-                "are loaded: if you trust everybody who can write to the store, make it with allow_pickle=True"
-            )
-        root = self._staging.roots(sum(file.size for file in files))[0]
-        with self._staging.folder(root) as folder:
-            for index in indices:
-                (folder / str(index)).mkdir()
-            for directory in reader.manifest.directories:
-                if directory.component in indices:
-                    (folder / str(directory.component) / directory.path).mkdir(parents=True, exist_ok=True)
-            reader.restore(files, lambda file: folder / str(file.component) / file.path)
-            with pickle_policy(allowed=self._allow_pickle):
-                for index, name in indices.items():
-                    try:
-                        self._components[name].load_state(component_path(folder, index, name))
-                    except Exception as error:
-                        error.add_note(f"while loading the component {name!r} from the state {reader.record.state!r}")
-                        raise
+        names = load_components(reader, self._components, self._staging, wanted=wanted, allow_pickle=self._allow_pickle)
         info = store._info(reader.record)
         _logger.info("Loaded %s (%s) from %s", ", ".join(names) or "nothing", info.name, store.url)
         return info
-
-    def _check_components(self, manifest: Manifest, wanted: list[str] | None) -> list[str]:
-        """The components to load, in the order in which they were registered."""
-        for name in wanted or ():
-            if name not in self._components:
-                raise ComponentNotFoundError(
-                    f"no component is registered as {name!r}; registered are: {', '.join(self._components) or 'none'}"
-                )
-        names = [name for name in self._components if wanted is None or name in wanted]
-        missing = [name for name in names if name not in manifest.components]
-        if missing:
-            raise ComponentNotFoundError(
-                f"the state {manifest.state!r} has no component {missing[0]!r}, it has: "
-                f"{', '.join(manifest.components) or 'none'}. Load the others with components=[…]"
-            )
-        left_over = [name for name in manifest.components if name not in self._components]
-        if left_over and wanted is None:
-            raise ComponentNotFoundError(
-                f"the state {manifest.state!r} has the component {left_over[0]!r}, which is not registered: "
-                "register it, or say with components=[…] what to load"
-            )
-        return names
 
     # -- retention
 
