@@ -1,16 +1,14 @@
-"""Hypothesis profiles of the codec tests; chosen with ``STATEVAULT_HYPOTHESIS_PROFILE`` (dev, ci, nightly)."""
+"""How thorough the hypothesis tests of the codecs are."""
 
 from __future__ import annotations
 
-import os
-
 from hypothesis import HealthCheck, settings
 
-_EXAMPLES = {"dev": 60, "ci": 200, "nightly": 3000}
+from tests.profiles import rounds
 
 
 def codec_settings() -> settings:
-    profile = os.environ.get("STATEVAULT_HYPOTHESIS_PROFILE", "dev")
+    """Settings for the profile of this run."""
     return settings(
-        max_examples=_EXAMPLES.get(profile, 60), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=rounds(short=60, long=3000), deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
