@@ -48,6 +48,7 @@ def save_until_killed(url: str, options: dict[str, object], first: int, acknowle
     folder = Folder()
     store = StateStore(url, storage_options=options)
     store.register("folder", folder)
+    store.exists()  # connected: from here on nearly every moment is one of a save
     acknowledged.send(None)
     number = first
     while True:
