@@ -1,11 +1,13 @@
 """Publishing behind the back of a running agent.
 
 At most one publish runs. One snapshot may wait; a newer one takes its place, since it holds a newer state of the
-same components and memory is bounded.
+same components and memory is bounded. Whatever a publish, a cancelled future or a callback of one does, the next
+job is run, and nobody waits for a thread that is gone.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import deque
@@ -18,15 +20,35 @@ from statevault.errors import SaveSupersededError, StateVaultError
 
 __all__ = ["BackgroundPublisher"]
 
+_logger = logging.getLogger(__name__)
+
 R = TypeVar("R")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Job(Generic[R]):
     publish: Callable[[], R]
     discard: Callable[[], None]
     replaceable: bool
     future: Future[R] = field(default_factory=Future)
+
+    def run(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            self.discard()
+            return
+        try:
+            result = self.publish()
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
+            self.discard()
+            self.future.set_exception(error)
+        else:
+            self.discard()
+            self.future.set_result(result)
+
+    def supersede(self) -> None:
+        self.discard()
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(SaveSupersededError("a newer snapshot took the place of this one"))
 
 
 class BackgroundPublisher(Generic[R]):
@@ -52,26 +74,21 @@ class BackgroundPublisher(Generic[R]):
                 :class:`SaveSupersededError`.
 
         Raises:
-            StateVaultError: The publisher is closed.
+            StateVaultError: The publisher is closed, or the system gives it no thread. `discard` was not called.
         """
         if self._pid != os.getpid():
             self._start_anew()  # a forked child: what runs and waits is its parent's, and so is the lock's state
         job = _Job(publish, discard, replaceable)
-        superseded: list[_Job[R]] = []
         with self._condition:
             if self._closed:
                 raise StateVaultError("the store is closed: make a new StateStore to save again")
+            if self._thread is None:
+                self._thread = self._started()
             superseded = [waiting for waiting in self._waiting if waiting.replaceable]
             self._waiting = deque(waiting for waiting in self._waiting if not waiting.replaceable)
             self._waiting.append(job)
-            if self._thread is None:
-                # A daemon: whoever wants a save to survive the end of the process waits for it (close()); an
-                # interpreter that hangs at exit on a dead network would be worse than a save that is not visible.
-                self._thread = threading.Thread(target=self._run, name="statevault-publish", daemon=True)
-                self._thread.start()
         for old in superseded:
-            old.discard()
-            old.future.set_exception(SaveSupersededError("a newer snapshot took the place of this one"))
+            old.supersede()
         return job.future
 
     def close(self) -> None:
@@ -80,12 +97,27 @@ class BackgroundPublisher(Generic[R]):
         self.wait()
 
     def wait(self) -> None:
-        """Wait until nothing runs or waits."""
+        """Wait until nothing runs or waits.
+
+        Raises:
+            StateVaultError: It was called by the publish itself, or a callback of its future: it would wait for ever.
+        """
         if self._pid != os.getpid():
             self._start_anew()
+        if threading.current_thread() is self._thread:
+            raise StateVaultError("a callback of a save can't wait for the saves to end: it is part of one")
         with self._condition:
             while self._thread is not None:
                 self._condition.wait(1.0)
+
+    def _started(self) -> threading.Thread:
+        # A daemon: whoever wants a save to survive the end of the process waits for it (close()).
+        thread = threading.Thread(target=self._run, name="statevault-publish", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise StateVaultError(f"the state can't be published: {error}") from error
+        return thread
 
     def _run(self) -> None:
         while True:
@@ -96,10 +128,7 @@ class BackgroundPublisher(Generic[R]):
                     return
                 job = self._waiting.popleft()
             try:
-                result = job.publish()
-            except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
-                job.discard()
-                job.future.set_exception(error)
-            else:
-                job.discard()
-                job.future.set_result(result)
+                job.run()
+            except BaseException:
+                # From a callback of the future, such as sys.exit(): it must not take the other saves with it.
+                _logger.exception("a callback of a save failed")

@@ -11,9 +11,12 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import secrets
 import shutil
+import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +29,12 @@ _logger = logging.getLogger(__name__)
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the tmpfs of Linux; our folder in it is private (0700)
 _MARGIN = 64 * 1024**2
 _MODE_PRIVATE = 0o700
+_LOCK_NAME = re.compile(r"\d+-[0-9a-f]{8}\.lock")
+_UNKNOWN_SIZE = 1024**3
+_CGROUPS = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
 
 
 class Staging:
@@ -38,21 +47,26 @@ class Staging:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._held: dict[Path, tuple[int, Path]] = {}
+        self._lock = threading.Lock()
         self._pid = os.getpid()
 
     def roots(self, size: int) -> list[Path]:
-        """Where a folder of `size` bytes may be made, best first.
+        """Where a folder of `size` bytes (0: not known) may be made, best first.
 
         Raises:
             StagingSpaceError: It fits nowhere.
         """
-        if self._folder is not None:
-            candidates = [self._folder]
-        else:
-            candidates = [Path(tempfile.gettempdir()) / f"statevault-{os.getuid()}"]
-            if _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK):
-                candidates.insert(0, _SHARED_MEMORY / f"statevault-{os.getuid()}")
-        fitting = [root for root in candidates if _room(root) >= size + _MARGIN]
+        # A folder of our own also in a folder that the user names: what is swept must be nobody else's.
+        own = f"statevault-{os.getuid()}"
+        candidates = [(self._folder or Path(tempfile.gettempdir())) / own]
+        if self._folder is None and _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK):
+            candidates.insert(0, _SHARED_MEMORY / own)
+        usable = [root for root in candidates if _is_ours(root)]
+        if not usable:
+            raise StagingSpaceError(
+                f"the staging folder {candidates[-1]} belongs to somebody else: name another with staging_dir="
+            )
+        fitting = [root for root in usable if _room(root) >= _needed(root, size) + _MARGIN]
         if not fitting:
             rooms = ", ".join(f"{_room(root) // 1024**2} MiB in {root}" for root in candidates)
             raise StagingSpaceError(
@@ -78,13 +92,13 @@ class Staging:
 
     def remove(self, path: Path) -> None:
         """Remove a folder with all that is in it."""
-        shutil.rmtree(path, ignore_errors=True)
+        _remove(path)
 
     def close(self) -> None:
         """Remove all folders of this process and let go of the locks."""
         if self._pid == os.getpid():
             for lock, own in self._held.values():
-                shutil.rmtree(own, ignore_errors=True)
+                _remove(own)
                 with suppress(FileNotFoundError):
                     own.with_suffix(".lock").unlink()
                 os.close(lock)
@@ -92,19 +106,23 @@ class Staging:
 
     def _own(self, root: Path) -> Path:
         """The folder of this process below a root, made and locked at the first use."""
-        if self._pid != os.getpid():  # a forked child: the folders are its parent's
+        if self._pid != os.getpid():  # a forked child: the folders are its parent's, and so is the lock's state
             self._pid = os.getpid()
-            self._held.clear()
-        if root not in self._held:
-            _make_private(root)
-            sweep(root)
-            self._held[root] = _hold(root)
-        return self._held[root][1]
+            self._lock = threading.Lock()
+            self._held = {}
+        with self._lock:
+            if root not in self._held:
+                _make_private(root)
+                sweep(root)
+                self._held[root] = _hold(root)
+            return self._held[root][1]
 
 
 def sweep(root: Path) -> None:
     """Remove the folders of processes that are gone."""
     for lock_path in root.glob("*.lock"):
+        if _LOCK_NAME.fullmatch(lock_path.name) is None:
+            continue  # not made here
         try:
             lock = os.open(lock_path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -115,7 +133,7 @@ def sweep(root: Path) -> None:
             continue  # its process lives
         else:
             # The folder goes before the lock: whoever dies in between leaves something to be swept.
-            shutil.rmtree(lock_path.with_suffix(""), ignore_errors=True)
+            _remove(lock_path.with_suffix(""))
             with suppress(FileNotFoundError):
                 lock_path.unlink()
             _logger.info("Swept the staging folder of a process that is gone: %s", lock_path.with_suffix(""))
@@ -141,9 +159,33 @@ def _hold(root: Path) -> tuple[int, Path]:
 
 def _make_private(root: Path) -> None:
     root.mkdir(mode=_MODE_PRIVATE, parents=True, exist_ok=True)
-    status = root.lstat()
-    if status.st_uid != os.getuid() or not root.is_dir() or root.is_symlink():
+    if not _is_ours(root):
         raise StagingSpaceError(f"the staging folder {root} belongs to somebody else: name another with staging_dir=")
+
+
+def _is_ours(root: Path) -> bool:
+    """Whether a folder is this user's own, or can be made so. Folders for temporary files are open to everybody."""
+    try:
+        status = root.lstat()
+    except FileNotFoundError:
+        return True
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, also one in which a component made something read-only."""
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        path.chmod(_MODE_PRIVATE)
+        for folder, names, _ in os.walk(path):
+            for name in names:
+                (Path(folder) / name).chmod(_MODE_PRIVATE)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _needed(root: Path, size: int) -> int:
+    """A state of unknown size is staged in memory only where there is plenty of it."""
+    return _UNKNOWN_SIZE if size == 0 and root.is_relative_to(_SHARED_MEMORY) else size
 
 
 def _room(root: Path) -> int:
@@ -157,7 +199,11 @@ def _room(root: Path) -> int:
 
 
 def _available_memory() -> int:
+    available = 0
     for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
         if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 0
+            available = int(line.split()[1]) * 1024
+    for limit, used in _CGROUPS:  # what a container may use, not its host
+        with suppress(OSError, ValueError):
+            available = min(available, int(limit.read_text()) - int(used.read_text()))
+    return max(available, 0)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_a_small_state_is_staged_in_memory(tmp_path: Path) -> None:
     root = Staging().roots(1000)[0]
     if Path("/dev/shm").is_dir():
         assert root.is_relative_to("/dev/shm")
-    assert Staging(tmp_path).roots(1000) == [tmp_path]
+    assert [root.parent for root in Staging(tmp_path).roots(1000)] == [tmp_path]
 
 
 def test_a_state_that_fits_nowhere_is_refused_before_it_is_written() -> None:
@@ -70,10 +71,10 @@ def test_nothing_is_left_after_saves_and_loads(tmp_path: Path) -> None:
     store.register("folder", Folder(some_files(1)))
     store.save_state()
     store.load_state()
-    (own,) = [path for path in staging_dir.iterdir() if path.is_dir()]
+    (own,) = [path for path in staging_dir.glob("*/*") if path.is_dir()]
     assert list(own.iterdir()) == []
     store.close()
-    assert list(staging_dir.iterdir()) == []
+    assert list(staging_dir.glob("*/*")) == []
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of what is tested here
@@ -115,3 +116,36 @@ def test_a_full_staging_disk_is_one_clear_error_and_the_next_save_works(tmp_path
         huge.full = False
         store.save_state()
         assert len(store.states()) == 1
+
+
+def test_locks_and_folders_of_others_in_the_staging_folder_are_left_alone(tmp_path: Path) -> None:
+    for folder in (tmp_path, *Staging(tmp_path).roots(0)):
+        folder.mkdir(exist_ok=True)
+        (folder / "uv.lock").write_text("mine")
+        (folder / "uv").mkdir()
+        (folder / "uv" / "thesis.txt").write_text("mine")
+    store = StateStore(tmp_path / "states", staging_dir=tmp_path)
+    store.register("folder", Folder(some_files(1)))
+    store.save_state()
+    store.close()
+    assert len(list(tmp_path.rglob("thesis.txt"))) == len(list(tmp_path.rglob("uv.lock"))) == 2
+
+
+def test_a_folder_that_a_component_made_read_only_is_removed(tmp_path: Path) -> None:
+    staging = Staging(tmp_path)
+    folder = staging.make(staging.roots(0)[0])
+    (folder / "locked" / "deep").mkdir(parents=True)
+    (folder / "locked" / "file").write_text("x")
+    (folder / "locked").chmod(0o500)
+    staging.remove(folder)
+    assert not folder.exists()
+
+
+def test_several_threads_share_the_folder_of_their_process(tmp_path: Path) -> None:
+    staging = Staging(tmp_path)
+    root = staging.roots(0)[0]
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: staging.make(root), range(16)))
+    assert len({folder.parent for folder in folders}) == 1
+    staging.close()
+    assert list(root.iterdir()) == []
