@@ -31,8 +31,8 @@ from statevault.format.keys import (
     parse_state_keys,
     tombstone_key,
 )
-from statevault.format.records import MAX_RECORD_SIZE, CommitRecord, FormatRecord, SessionRecord
-from statevault.storage import Storage
+from statevault.format.records import MAX_RECORD_SIZE, CommitRecord, FormatRecord
+from statevault.storage import ObjectInfo, Storage
 
 __all__ = ["Catalog", "Listing"]
 
@@ -83,7 +83,7 @@ class Catalog:
         self._storage = storage
         self._markers: dict[StateKey, CommitRecord] = {}
         self._oversized: set[str] = set()
-        self._is_store = False
+        self._format_is_known = False
 
     def check_format(self) -> bool:
         """Whether the root holds a store at all.
@@ -96,33 +96,38 @@ class Catalog:
             FormatError: ``_vault/format.json`` is not statevault's.
             StorageError: The storage failed.
         """
-        if not self._is_store:
-            try:
-                data = self._storage.get(FORMAT_KEY)
-            except ObjectNotFoundError:
-                return False
-            FormatRecord.from_json(data, where=self._where(FORMAT_KEY))
-            self._is_store = True
+        try:
+            info = self._storage.head(FORMAT_KEY)
+        except ObjectNotFoundError:
+            return False
+        self._read_format(info)
         return True
 
-    def make_store(self) -> None:
-        """Write ``_vault/format.json`` where it is missing. Its bytes are the same from every writer."""
-        if not self.check_format():
-            self._storage.put(FORMAT_KEY, FormatRecord().to_json())
-            self._is_store = True
-
-    def listing(self) -> Listing:
+    def listing(self, *, making: bool = False) -> Listing:
         """LIST all records.
+
+        Args:
+            making: Write ``_vault/format.json`` where it is missing; its bytes are the same from every writer. Asked at
+                each save: somebody may have removed the folder under a running agent.
 
         Raises:
             StorageError: The storage failed.
-            FormatError: The store can't be read by this version, or is none.
+            FormatError: The store can't be read by this version, or is none, or has states but no ``format.json``.
         """
-        if not self.check_format():
+        infos = {info.key: info for info in self._storage.list(VAULT)}
+        keys = list(infos)
+        self._oversized = {key for key, info in infos.items() if info.size > MAX_RECORD_SIZE}
+        if FORMAT_KEY in infos:
+            self._read_format(infos[FORMAT_KEY])
+        elif making:
+            self._storage.put(FORMAT_KEY, FormatRecord().to_json())
+        elif any(key.startswith(COMMITS) for key in keys):
+            raise FormatError(
+                f"{self._storage.url} has states but has lost {FORMAT_KEY}: save a state, or put "
+                f"{FormatRecord().to_json()!r} there"
+            )
+        else:
             return Listing()
-        infos = list(self._storage.list(VAULT))
-        keys = [info.key for info in infos]
-        self._oversized = {info.key for info in infos if info.size > MAX_RECORD_SIZE}
         return Listing(
             commits=tuple(parse_state_keys(keys, COMMITS)),
             tombstones=tuple(parse_state_keys(keys, TOMBSTONES)),
@@ -130,16 +135,6 @@ class Catalog:
             aborts=frozenset(key.removeprefix(ABORTS) for key in keys if key.startswith(ABORTS)),
             pins=frozenset(key.removeprefix(PINS).partition("/")[0] for key in keys if key.startswith(PINS)),
         )
-
-    def session(self, state: str) -> SessionRecord:
-        """Read the session of a state.
-
-        Raises:
-            ObjectNotFoundError: It has none.
-            FormatError: It can't be read.
-        """
-        key = SESSIONS + state
-        return SessionRecord.from_json(self._storage.get(key), where=self._where(key))
 
     def record(self, key: StateKey) -> CommitRecord:
         """Read a commit marker.
@@ -204,6 +199,13 @@ class Catalog:
         """Drop cached markers, of states that were pruned."""
         for key in keys:
             self._markers.pop(key, None)
+
+    def _read_format(self, info: ObjectInfo) -> None:
+        if not self._format_is_known:
+            if info.size > MAX_RECORD_SIZE:
+                raise FormatError(f"{self._where(FORMAT_KEY)} has {info.size} bytes: it is not statevault's")
+            FormatRecord.from_json(self._storage.get(FORMAT_KEY), where=self._where(FORMAT_KEY))
+            self._format_is_known = True
 
     def _read(self, key: StateKey) -> CommitRecord:
         where = self._where(commit_key(*key))

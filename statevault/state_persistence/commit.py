@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import perf_counter
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -21,24 +22,31 @@ from statevault.errors import (
     ObjectExistsError,
     SaveFencedError,
     StateExistsError,
+    StateVaultError,
     StorageError,
     UnsupportedTypeError,
 )
 from statevault.format.keys import (
+    MAX_SEQUENCE,
     StateKey,
     abort_key,
     commit_key,
     manifest_key,
     session_key,
-    state_prefix,
     tombstone_key,
 )
 from statevault.format.manifest import Manifest
-from statevault.format.records import CommitRecord, ManifestRef, SessionRecord, TombstoneRecord
+from statevault.format.records import (
+    MAX_RECORD_SIZE,
+    CommitRecord,
+    ManifestRef,
+    SessionRecord,
+    TombstoneRecord,
+)
 from statevault.state_persistence.catalog import Catalog
 from statevault.state_persistence.names import StateNames
 from statevault.state_persistence.snapshot import Snapshot
-from statevault.state_persistence.upload import StateContent, upload_files
+from statevault.state_persistence.upload import StateContent, object_keys, upload_files
 from statevault.storage import Storage
 
 __all__ = ["SaveRequest", "check_metadata", "commit_snapshot", "writer_name"]
@@ -47,6 +55,7 @@ _logger = logging.getLogger(__name__)
 _TRIES_WHEN_FENCED = 3
 _TRIES_OF_MARKER = 3
 _MAX_METADATA = 4 * 1024**2
+_MAX_METADATA_DEPTH = 32
 
 
 def writer_name() -> str:
@@ -101,9 +110,10 @@ def commit_snapshot(storage: Storage, catalog: Catalog, names: StateNames, reque
 
 def _commit_once(storage: Storage, catalog: Catalog, names: StateNames, request: SaveRequest) -> CommitRecord:
     began = perf_counter()
-    catalog.make_store()
     # Step 1: the place in the order of states. (No base is chosen: every save is a full one.)
-    listing = catalog.listing()
+    listing = catalog.listing(making=True)
+    if listing.last_sequence >= MAX_SEQUENCE:
+        raise FormatError(f"{storage.url} has a state with the last sequence number there is: use a new store")
     key = StateKey(listing.last_sequence + 1, _choose_name(listing.names, names, request))
     # Step 2: the session, before any data: a prune that lists data after it also lists the session.
     session = SessionRecord(
@@ -115,18 +125,19 @@ def _commit_once(storage: Storage, catalog: Catalog, names: StateNames, request:
     try:
         content = upload_files(storage, key.state, request.snapshot)
         record = _put_manifest(storage, key, content, request)
+        marker = _checked_marker(record)
     except Exception as error:
-        _give_up(storage, key, writer=request.writer, error=error)
+        _give_up(storage, session, request.snapshot, error)
         raise
     # Step 5: with this put the state exists. Nothing it needs may come after.
-    _put_marker(storage, key, record)
+    _put_marker(storage, key, marker)
     # Step 6: only after the marker. A prune writes its abort first and looks for the marker after, so at least
     # one of the two sees the other.
-    for fence in (abort_key(key.state), tombstone_key(*key)):
-        if storage.exists(fence):
-            raise SaveFencedError(
-                f"the save of {key.state!r} to {storage.url} was given up by a prune that took its writer for dead"
-            )
+    try:
+        _check_fences(storage, key)
+    except StorageError as error:
+        error.add_note(f"{key.state!r} is complete and committed; only whether a prune gave it up could not be seen")
+        raise
     # Step 7: the save is acknowledged whether or not this succeeds; a session with a marker protects nothing.
     with suppress(StorageError):
         storage.delete([session_key(key.state)])
@@ -142,23 +153,33 @@ def _commit_once(storage: Storage, catalog: Catalog, names: StateNames, request:
     return record
 
 
-def _give_up(storage: Storage, key: StateKey, *, writer: str, error: Exception) -> None:
+def _give_up(storage: Storage, session: SessionRecord, snapshot: Snapshot, error: Exception) -> None:
     """Take back what a save has put that failed before its marker was tried, as far as the storage allows.
 
     A disk that is full should not stay full of debris until the next prune.
+
+    Raises:
+        SaveFencedError: The save failed because a prune took its writer for dead, and its data away.
     """
+    key = StateKey(session.sequence, session.state)
     try:
-        # First the data, which may be what fills the disk. Nobody else can need it: there never was a marker.
-        storage.delete([info.key for info in storage.list(state_prefix(key.state))])
-        # The tombstone names the state for the sake of puts that land later: a prune finds them by it. Only with
-        # it in place may the session go.
-        reason = f"its save failed: {type(error).__name__}"
-        tombstone = TombstoneRecord(
-            state=key.state, sequence=key.sequence, by=writer, at=datetime.now(UTC), reason=reason
-        )
-        storage.put(tombstone_key(*key), tombstone.to_json())
+        _check_fences(storage, key)
+        if storage.get(session_key(key.state)) != session.to_json() or storage.exists(commit_key(*key)):
+            return  # another writer has the name: what lies there is its own
+        # First the data, which may be what fills the disk, and only what this save can have put.
+        storage.delete([*object_keys(key.state, snapshot), manifest_key(key.state)])
+        if not isinstance(error, StateExistsError):
+            # The tombstone names the state for the sake of puts that land later: a prune finds them by it. Only with
+            # it in place may the session go. But a folder that is somebody's own must never be marked as dead.
+            reason = f"its save failed: {type(error).__name__}"
+            tombstone = TombstoneRecord(
+                state=key.state, sequence=key.sequence, by=session.writer, at=datetime.now(UTC), reason=reason
+            )
+            storage.put(tombstone_key(*key), tombstone.to_json())
         storage.delete([session_key(key.state)])
-    except StorageError as left_over:
+    except SaveFencedError as fenced:
+        raise fenced from error
+    except StateVaultError as left_over:
         _logger.debug("debris of the failed save of %s is left to a prune: %s", key.state, left_over)
 
 
@@ -210,14 +231,40 @@ def _put_manifest(storage: Storage, key: StateKey, content: StateContent, reques
     )
 
 
-def _put_marker(storage: Storage, key: StateKey, record: CommitRecord) -> None:
-    """Put the marker, and find out whether it is there when the answer is lost."""
+def _check_fences(storage: Storage, key: StateKey) -> None:
+    """Check that no prune has given the save up.
+
+    Raises:
+        SaveFencedError: One has.
+    """
+    for fence in (abort_key(key.state), tombstone_key(*key)):
+        if storage.exists(fence):
+            raise SaveFencedError(
+                f"the save of {key.state!r} to {storage.url} was given up by a prune that took its writer for dead"
+            )
+
+
+def _checked_marker(record: CommitRecord) -> bytes:
+    """Encode a marker, and make sure before it is put that it will be read.
+
+    Raises:
+        FormatError: It would not be: nobody may be told that the state is safe.
+    """
     marker = record.to_json()
+    if len(marker) > MAX_RECORD_SIZE or CommitRecord.from_json(marker, where=record.state) != record:
+        raise FormatError(f"the metadata of {record.state!r} does not survive being written and read: make it smaller")
+    return marker
+
+
+def _put_marker(storage: Storage, key: StateKey, marker: bytes) -> None:
+    """Put the marker, and find out whether it is there when the answer is lost."""
     for attempt in range(1, _TRIES_OF_MARKER + 1):
         try:
             storage.put(commit_key(*key), marker)
         except StorageError as error:
-            if _is_there(storage, commit_key(*key), marker):
+            # Only a lost answer can hide a success. After another failure (a failed fsync) the bytes may be there to
+            # be read and yet not be safe: only a put that ends well counts.
+            if error.transient and _is_there(storage, commit_key(*key), marker):
                 return
             if attempt == _TRIES_OF_MARKER:
                 error.add_note(
@@ -236,20 +283,41 @@ def _is_there(storage: Storage, key: str, content: bytes) -> bool:
         return False
 
 
-def check_metadata(metadata: Mapping[str, JsonValue] | None) -> dict[str, JsonValue]:
+def check_metadata(metadata: Mapping[str, Any] | None) -> dict[str, JsonValue]:
     """Return metadata as it will be read back, if it is a JSON object of acceptable size.
+
+    NumPy's scalars are taken for the numbers that they are.
 
     Raises:
         UnsupportedTypeError: It holds a value that JSON has not.
-        FormatError: It is too large.
+        FormatError: It is too large or too deep.
     """
     try:
-        encoded = json.dumps(dict(metadata or {}), allow_nan=False)
-    except (TypeError, ValueError) as error:
+        encoded = json.dumps(dict(metadata or {}), allow_nan=False, default=_scalar)
+        decoded: dict[str, JsonValue] = json.loads(encoded)
+        json.dumps(decoded, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
         raise UnsupportedTypeError(
             f"metadata must be a JSON object (str, bool, None, finite numbers, lists and dicts of them): {error}"
         ) from None
     if len(encoded) > _MAX_METADATA:
         raise FormatError(f"metadata has {len(encoded)} bytes of JSON; at most {_MAX_METADATA} are allowed")
-    decoded: dict[str, JsonValue] = json.loads(encoded)
+    if _depth(decoded) > _MAX_METADATA_DEPTH:
+        raise FormatError(f"metadata is nested more than {_MAX_METADATA_DEPTH} levels deep")
     return decoded
+
+
+def _scalar(value: Any) -> Any:
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not one of them")
+
+
+def _depth(value: JsonValue) -> int:
+    deepest, waiting = 0, [(value, 1)]
+    while waiting:
+        item, depth = waiting.pop()
+        deepest = max(deepest, depth)
+        if isinstance(item, dict | list):
+            waiting += [(below, depth + 1) for below in (item.values() if isinstance(item, dict) else item)]
+    return deepest

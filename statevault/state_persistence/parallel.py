@@ -28,8 +28,15 @@ def map_ordered(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Ite
             future.cancel()
 
 
-def run_all(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Call a function for all items in a pool and wait for every call that began.
+def run_all(
+    pool: ThreadPoolExecutor | Callable[[T], ThreadPoolExecutor], function: Callable[[T], R], items: Iterable[T]
+) -> list[R]:
+    """Call a function for all items and wait for every call that began.
+
+    Args:
+        pool: Where the calls are made, or what chooses that for an item.
+        function: What to call.
+        items: With what.
 
     Returns:
         The results, in order.
@@ -37,7 +44,8 @@ def run_all(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterabl
     Raises:
         Exception: The first that a call raised. Calls that had not begun then are not made.
     """
-    futures = [pool.submit(function, item) for item in items]
+    choose = (lambda _: pool) if isinstance(pool, ThreadPoolExecutor) else pool
+    futures = [choose(item).submit(function, item) for item in items]
     try:
         return [future.result() for future in futures]
     finally:

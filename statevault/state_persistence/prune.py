@@ -16,11 +16,12 @@ from statevault.format.keys import (
     SESSIONS,
     StateKey,
     abort_key,
+    check_object_key,
     commit_key,
     session_key,
     tombstone_key,
 )
-from statevault.format.records import AbortRecord, CommitRecord, SessionRecord, TombstoneRecord
+from statevault.format.records import MAX_RECORD_SIZE, AbortRecord, CommitRecord, SessionRecord, TombstoneRecord
 from statevault.state_persistence.catalog import Catalog, Listing
 from statevault.state_persistence.download import StateReader
 from statevault.storage import ObjectInfo, Storage
@@ -64,7 +65,7 @@ def prune(
         victims: Names of states. Those that are not visible, and pinned ones, are left alone.
         by: Who prunes.
         reason: Why; kept in the tombstones.
-        stale_after: How old a session without a marker is when its writer is taken for dead.
+        stale_after: How old a session without a marker is when its writer is taken for dead; never one of `by`.
 
     Raises:
         FormatError: A record can't be read: nothing was deleted, since it might have protected something.
@@ -79,13 +80,15 @@ def prune(
     for key in removed:
         _put_tombstone(storage, key, by=by, reason=reason)
     # P1: abort first, look for the marker after: at least one of prune and writer sees the other.
-    for session in _sessions(storage, catalog):
-        if datetime.now(UTC) - session.started_at >= stale_after:
+    for session, begun in _sessions(storage):
+        if session.writer != by and datetime.now(UTC) - begun >= stale_after:
             _give_up(storage, listing, session, by=by)
     # P2 to P5, in this order: what is listed later can only protect more.
     dead = {key.state: key for key in catalog.listing().tombstones}
-    data = [info for info in storage.list() if _state_of(info) in dead]
-    sessions = _sessions(storage, catalog)
+    data = [info for info in storage.list() if _state_of(info) in dead and _is_ours(info)]
+    for state in {_state_of(info) for info in data}:
+        _check_tombstone(storage, dead[state])
+    sessions = [session for session, _ in _sessions(storage)]
     commits = catalog.listing().commits
     # P6
     bases = {session.base for session in sessions if session.base is not None and session.state not in dead}
@@ -110,18 +113,48 @@ def prune(
     return result
 
 
-def _sessions(storage: Storage, catalog: Catalog) -> list[SessionRecord]:
-    """LIST and read all sessions. One that goes away meanwhile has ended: its marker, if any, is listed after."""
+def _sessions(storage: Storage) -> list[tuple[SessionRecord, datetime]]:
+    """LIST and read all sessions, with when each began by its writer's clock or the backend's, whichever is later.
+
+    A session that goes away meanwhile has ended: its marker, if any, is listed after.
+    """
     sessions = []
     for info in list(storage.list(SESSIONS)):
+        where = f"{info.key} of {storage.url}"
+        if info.size > MAX_RECORD_SIZE:
+            raise FormatError(f"the session {where} has {info.size} bytes: it is not statevault's")
         try:
-            session = catalog.session(info.key.removeprefix(SESSIONS))
+            session = SessionRecord.from_json(storage.get(info.key), where=where)
         except ObjectNotFoundError:
             continue
         if session_key(session.state) != info.key:
-            raise FormatError(f"the session {info.key} of {storage.url} is of another state ({session.state!r})")
-        sessions.append(session)
+            raise FormatError(f"the session {where} is of another state ({session.state!r})")
+        # A device without a clock begins in 1970; that alone must not make it stale.
+        sessions.append((session, max(session.started_at, info.modified or session.started_at)))
     return sessions
+
+
+def _check_tombstone(storage: Storage, key: StateKey) -> None:
+    """Make sure, before data is deleted, that a tombstone is statevault's.
+
+    Raises:
+        FormatError: It isn't.
+    """
+    where = f"{tombstone_key(*key)} of {storage.url}"
+    if storage.head(tombstone_key(*key)).size > MAX_RECORD_SIZE:
+        raise FormatError(f"the tombstone {where} is too large to be statevault's")
+    record = TombstoneRecord.from_json(storage.get(tombstone_key(*key)), where=where)
+    if (record.sequence, record.state) != key:
+        raise FormatError(f"the tombstone {where} is of another state ({record.state!r})")
+
+
+def _is_ours(info: ObjectInfo) -> bool:
+    """Whether a key is one that statevault writes: what some other tool put into a folder stays."""
+    try:
+        check_object_key(info.key)
+    except FormatError:
+        return False
+    return not any(segment.startswith(".") for segment in info.key.split("/"))
 
 
 def _give_up(storage: Storage, listing: Listing, session: SessionRecord, *, by: str) -> None:

@@ -6,16 +6,15 @@ Memory is bounded whatever the size of a file: chunks are made a few ahead of th
 from __future__ import annotations
 
 import logging
-import mmap
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from statevault.codecs import compress_chunk, digest, segment_boundaries, worth_compressing
-from statevault.errors import StorageError
+from statevault.errors import InvalidNameError, StateExistsError, StorageError, UnsupportedTypeError
 from statevault.format.chunking import chunk_unit, plan_chunks
-from statevault.format.keys import manifest_key, object_key, state_prefix
+from statevault.format.keys import object_key, state_prefix
 from statevault.format.manifest import (
     ENCODING_PLAIN,
     ENCODING_ZSTD,
@@ -29,10 +28,12 @@ from statevault.state_persistence.parallel import map_ordered, run_all
 from statevault.state_persistence.snapshot import Snapshot, SnapshotFile
 from statevault.storage import Buffer, Storage
 
-__all__ = ["StateContent", "upload_files"]
+__all__ = ["StateContent", "object_keys", "upload_files"]
 
 _logger = logging.getLogger(__name__)
 _CONCURRENT_FILES = 8
+_CONCURRENT_BIG_FILES = 2
+_BIG_FILE = 8 * 1024**2
 _BYTES_AHEAD = 8 * 1024**2
 _SAMPLES = 5
 
@@ -63,27 +64,29 @@ def upload_files(storage: Storage, state: str, snapshot: Snapshot) -> StateConte
         snapshot: What.
 
     Raises:
+        InvalidNameError: Two files can't be stored beside each other.
+        StateExistsError: Something else lies in the state's folder.
         StorageError: A put failed, or the storage lists another size than was put.
     """
-    paths = {file.logical_path for file in snapshot.files}
-    workers = os.cpu_count() or 1
     with (
-        ThreadPoolExecutor(workers, "statevault-encode") as encoders,
-        ThreadPoolExecutor(_CONCURRENT_FILES, "statevault-upload") as uploaders,
+        ThreadPoolExecutor(os.cpu_count() or 1, "statevault-encode") as encoders,
+        ThreadPoolExecutor(_CONCURRENT_BIG_FILES, "statevault-upload-big") as big,
+        ThreadPoolExecutor(_CONCURRENT_FILES, "statevault-upload") as small,
     ):
-        bodies = [
-            _FileBody(file, encoders, may_compress=f"{file.logical_path}.zst" not in paths)
-            for file in snapshot.files
-            if file.size
-        ]
+        bodies = [_FileBody(file, encoders, may_compress=may) for file, may in _with_compressibility(snapshot)]
+        keys = [object_key(state, body.file.logical_path, compressed=body.compressed) for body in bodies]
+        if len(set(keys)) != len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise InvalidNameError(f"two files of the state would both be stored as {twice!r}: rename one of them")
 
-        def upload(body: _FileBody) -> ObjectEntry:
-            key = object_key(state, body.file.logical_path, compressed=body.compressed)
-            return ObjectEntry(key, storage.put(key, body))
+        def upload(index: int) -> ObjectEntry:
+            return ObjectEntry(keys[index], storage.put(keys[index], bodies[index]))
 
+        # A big file is sent in several large parts at once, so that few of them fill the wire, and the memory.
         # The largest first: the last file to end should not be the longest.
         largest_first = sorted(range(len(bodies)), key=lambda index: -bodies[index].file.size)
-        uploaded = dict(zip(largest_first, run_all(uploaders, upload, (bodies[i] for i in largest_first)), strict=True))
+        entries = run_all(lambda index: big if bodies[index].file.size >= _BIG_FILE else small, upload, largest_first)
+        uploaded = dict(zip(largest_first, entries, strict=True))
     objects = [uploaded[index] for index in range(len(bodies))]
     _check_sizes(storage, state, objects)
     chunks = {body.file.logical_path: body.chunks(index) for index, body in enumerate(bodies)}
@@ -116,12 +119,13 @@ class _FileBody:
         self._encoded = []
         ahead = max(2, _BYTES_AHEAD // chunk_unit(self.file.size))
         with self.file.path.open("rb") as opened:
-            # Not closed here: the storage may hold views of it longer than this iteration. It goes with the last view.
-            content = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
-        ranges = (content[start:end] for start, end in self._plan)
-        for raw_size, content_digest, stored in map_ordered(self._encoders, self._encode, ranges, ahead=ahead):
-            self._encoded.append((len(stored), raw_size, content_digest))
-            yield stored
+
+            def encode(piece: tuple[int, int]) -> tuple[int, bytes, Buffer]:
+                return self._encode(opened.fileno(), *piece)
+
+            for raw_size, content_digest, stored in map_ordered(self._encoders, encode, self._plan, ahead=ahead):
+                self._encoded.append((len(stored), raw_size, content_digest))
+                yield stored
 
     def chunks(self, index: int) -> list[Chunk]:
         """The chunks as they were put, given the index of their object."""
@@ -133,9 +137,16 @@ class _FileBody:
             offset += stored
         return chunks
 
-    def _encode(self, raw: memoryview) -> tuple[int, bytes, Buffer]:
-        content_digest = digest(raw)
-        return len(raw), content_digest, compress_chunk(raw) if self.compressed else raw
+    def _encode(self, descriptor: int, start: int, end: int) -> tuple[int, bytes, Buffer]:
+        # A copy, and not a view of the file: what is hashed must be what is sent, also when a component still
+        # writes to a file that it has saved.
+        raw = os.pread(descriptor, end - start, start)
+        if len(raw) != end - start:
+            raise UnsupportedTypeError(
+                f"{self.file.logical_path!r} became shorter after it was saved: a component must let go of its files "
+                "when its save_state returns"
+            )
+        return len(raw), digest(raw), compress_chunk(raw) if self.compressed else raw
 
     def _samples(self) -> list[bytes]:
         """A few chunks from all over the file."""
@@ -144,21 +155,45 @@ class _FileBody:
             return [os.pread(opened.fileno(), end - start, start) for start, end in self._plan[::step][:_SAMPLES]]
 
 
+def object_keys(state: str, snapshot: Snapshot) -> list[str]:
+    """All keys under which :func:`upload_files` may have put data of a snapshot."""
+    return [
+        object_key(state, file.logical_path, compressed=compressed)
+        for file in snapshot.files
+        for compressed in (False, True)
+        if file.size
+    ]
+
+
+def _with_compressibility(snapshot: Snapshot) -> Iterator[tuple[SnapshotFile, bool]]:
+    """The files that have content, and whether the name with ``.zst`` is free for each."""
+    taken = {file.logical_path for file in snapshot.files}
+    for path in list(taken):
+        while path := path.rpartition("/")[0]:
+            taken.add(path)
+    for file in snapshot.files:
+        if file.size:
+            yield file, f"{file.logical_path}.zst" not in taken
+
+
 def _check_sizes(storage: Storage, state: str, objects: list[ObjectEntry]) -> None:
-    """Compare what was put with what is there. A backend that lies about a put must not get a commit marker."""
-    if not objects:
-        return
+    """Compare what was put with what is there. A backend that lies about a put must not get a commit marker.
+
+    Raises:
+        StateExistsError: Something else lies in the state's folder: another writer's, or somebody's own.
+        StorageError: Something is missing, or of another size.
+    """
     found = {info.key: info.size for info in storage.list(state_prefix(state))}
     for entry in objects:
-        if found.get(entry.key) != entry.size:
-            there = f"has {found[entry.key]} bytes" if entry.key in found else "is missing"
+        if found.pop(entry.key, None) != entry.size:
             raise StorageError(
-                f"{entry.key} was put with {entry.size} bytes into {storage.url} but {there}",
+                f"{entry.key} was put into {storage.url} with {entry.size} bytes, and is not there so",
                 transient=True,
                 url=storage.url,
                 key=entry.key,
             )
-    if manifest_key(state) in found:
-        raise StorageError(
-            f"another writer saves under the name {state!r} in {storage.url}", url=storage.url, key=state
+    if found:
+        raise StateExistsError(
+            f"{next(iter(found))} is in the folder of the new state {state!r} in {storage.url} and not of it: another "
+            "writer uses the name, or the folder is somebody's own. Take another name"
         )

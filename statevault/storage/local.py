@@ -6,6 +6,8 @@ Invariants:
   (fsync), and only then given their name, by one link or rename.
 * When a put returns, its bytes, its name, and every folder above it that might be new are on the medium.
 * Temporary files are never listed. Those that a crash leaves are removed with the folder that they lie in.
+* No folder below the root is reached through a symbolic link: whoever can write into the store can't make it write or
+  delete elsewhere. The root itself may be one.
 """
 
 from __future__ import annotations
@@ -23,7 +25,13 @@ from pathlib import Path
 from typing_extensions import override
 from upath import UPath
 
-from statevault.errors import ObjectExistsError, ObjectNotFoundError, StorageError, StoreNotFoundError
+from statevault.errors import (
+    ObjectExistsError,
+    ObjectNotFoundError,
+    StorageAccessError,
+    StorageError,
+    StoreNotFoundError,
+)
 from statevault.storage.body import buffers
 from statevault.storage.file_calls import FileCalls
 from statevault.storage.interface import Body, ObjectInfo, Storage
@@ -64,6 +72,7 @@ class LocalStorage(Storage):
     @override
     def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
         target = self._file(key)
+        self._refuse_links(key)
         try:
             return self._put(key, target, body, create_only=create_only)
         except StorageError:
@@ -74,6 +83,7 @@ class LocalStorage(Storage):
     @override
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         path = self._file(key)
+        self._refuse_links(key)
         try:
             with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - str paths, no Path per call
                 size = os.fstat(file.fileno()).st_size
@@ -109,12 +119,14 @@ class LocalStorage(Storage):
     @override
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         folder, slash, name = check_prefix(prefix).rpartition("/")
+        self._refuse_links(folder + slash)
         return self._walk(folder + slash, name)
 
     @override
     def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
             path = self._file(key)
+            self._refuse_links(key)
             try:
                 self._calls.unlink(path)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -130,6 +142,22 @@ class LocalStorage(Storage):
 
     def _file(self, key: str) -> str:
         return f"{self.root}/{check_key(key)}"
+
+    def _refuse_links(self, key: str) -> None:
+        """Refuse a key whose folder is reached through a symbolic link.
+
+        Raises:
+            StorageAccessError: It is.
+        """
+        folder = str(self.root)
+        for segment in key.split("/")[:-1]:
+            folder = f"{folder}/{segment}"
+            try:
+                if stat.S_ISLNK(os.lstat(folder).st_mode):
+                    msg = f"{folder} is a symbolic link, and a store follows none. Remove it, or move the store there."
+                    raise StorageAccessError(msg, url=self.url, key=key)
+            except (FileNotFoundError, NotADirectoryError):
+                return
 
     def _not_found(self, key: str) -> ObjectNotFoundError:
         return ObjectNotFoundError(f"There is no object {key} in {self.root}.", url=self.url, key=key)
@@ -265,7 +293,7 @@ class LocalStorage(Storage):
                 yield from self._walk(folder + name, "")
                 continue
             try:
-                status = os.stat(f"{self.root}/{folder}{name}")  # noqa: PTH116
+                status = os.lstat(f"{self.root}/{folder}{name}")
             except FileNotFoundError:
                 continue  # Deleted since the folder was read.
             except OSError as error:

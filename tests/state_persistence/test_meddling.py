@@ -1,0 +1,267 @@
+"""Somebody meddles: the folder vanishes, files of others lie in it, two writers take one name, a writer was away."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typing_extensions import override
+
+from statevault.errors import (
+    FormatError,
+    SaveFencedError,
+    StateExistsError,
+    StateVaultError,
+    StorageAccessError,
+    StorageError,
+    UnsupportedTypeError,
+)
+from statevault.format.keys import FORMAT_KEY, session_key
+from statevault.format.records import SessionRecord
+from statevault.state_persistence import StateStore
+from statevault.state_persistence.catalog import Catalog
+from statevault.state_persistence.prune import prune
+from statevault.storage import Body, ObjectInfo
+from tests.state_persistence.components import Folder, some_files, store_with
+from tests.state_persistence.storages import DictStorage
+from tests.state_persistence.test_prune import MeddlingStorage, give_up_everything
+
+OLD, NEW = some_files(1), some_files(2)
+
+
+def test_a_store_that_was_deleted_under_a_running_agent_is_made_again(tmp_path: Path) -> None:
+    with store_with(tmp_path / "states", folder=Folder(OLD)) as store:
+        store.save_state(name="a.state")
+        shutil.rmtree(tmp_path / "states")
+        store.save_state(name="b.state")
+    with StateStore(tmp_path / "states") as store:
+        assert [info.name for info in store.states()] == ["b.state"]
+
+
+def test_a_store_that_lost_its_description_is_an_error_and_healed_by_the_next_save() -> None:
+    storage = DictStorage()
+    with store_with(storage, folder=Folder(OLD)) as store:
+        store.save_state(name="a.state")
+        del storage.objects[FORMAT_KEY]
+        for operation in (store.states, store.load_state):
+            with pytest.raises(FormatError, match="lost _vault/format.json"):
+                operation()
+        store.save_state(name="b.state")
+        assert [info.name for info in store.states()] == ["a.state", "b.state"]
+
+
+@pytest.mark.parametrize("depth", [40, 210, 5000])
+def test_metadata_that_could_not_be_read_back_is_refused_at_once(depth: int) -> None:
+    nested: object = 1
+    for _ in range(depth):
+        nested = [nested]
+    storage = DictStorage()
+    with store_with(storage, folder=Folder(OLD)) as store:
+        with pytest.raises((FormatError, UnsupportedTypeError)):
+            store.save_state(metadata={"a": nested})  # type: ignore[dict-item]
+        with pytest.raises(UnsupportedTypeError):
+            store.save_state(metadata={"a": "\udce9"})
+    assert storage.objects == {}
+
+
+def test_a_marker_that_would_be_too_large_is_never_put() -> None:
+    wide = {"a": [[[[[[[[[[i]]]]]]]]] for i in range(130_000)]}
+    storage = DictStorage()
+    with store_with(storage, folder=Folder(OLD)) as store:
+        with pytest.raises(FormatError):
+            store.save_state(metadata=wide)  # type: ignore[arg-type]
+        assert store.states() == []
+        store.save_state(metadata={"a": 1})
+        assert len(store.states()) == 1
+
+
+def test_numpy_scalars_are_numbers_in_metadata() -> None:
+    numpy = pytest.importorskip("numpy")
+    with store_with(DictStorage()) as store:
+        store.save_state(metadata={"reward": numpy.float32(1.5), "step": numpy.int64(3)})
+        assert store.states()[0].metadata == {"reward": 1.5, "step": 3}
+
+
+def test_a_link_in_a_local_store_is_not_followed(tmp_path: Path) -> None:
+    root, victim = tmp_path / "states", tmp_path / "victim"
+    (victim / "folder").mkdir(parents=True)
+    (victim / "folder" / "thesis.txt").write_text("mine")
+    root.mkdir()
+    (root / "a.state").symlink_to(victim)
+    with store_with(root, folder=Folder(OLD)) as store, pytest.raises(StorageAccessError, match="symbolic link"):
+        store.save_state(name="a.state")
+    assert [path.name for path in victim.rglob("*")] == ["folder", "thesis.txt"]
+
+
+def test_a_root_that_is_a_link_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "states").symlink_to(tmp_path / "disk")
+    with store_with(tmp_path / "states", folder=Folder(OLD)) as store:
+        store.save_state()
+        store.verify()
+
+
+def test_a_folder_that_is_somebodys_own_is_not_taken_for_a_state(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    with store_with(tmp_path, folder=Folder(OLD)) as store:
+        with pytest.raises(StateExistsError, match=r"thesis\.txt"):
+            store.save_state(name="mine")
+        store.remove(["mine"])
+        store.save_state(name="other.state")
+    assert [path.name for path in (tmp_path / "mine").rglob("*")] == ["thesis.txt"]
+
+
+def test_the_loser_of_a_name_does_not_touch_the_winners_state() -> None:
+    """Where a backend takes a create-only put for an ordinary one."""
+
+    class Overwriting(DictStorage):
+        armed = True
+
+        @override
+        def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
+            if key.startswith("best.state/") and self.armed:
+                self.armed = False
+                with store_with(self, folder=Folder(NEW)) as winner:
+                    # The winner has listed before the loser's session was there.
+                    del self.objects[session_key("best.state")]
+                    winner.save_state(name="best.state")
+                raise StorageError("the loser's connection broke", key=key)
+            return super().put(key, body)
+
+    storage = Overwriting()
+    with store_with(storage, folder=Folder(OLD)) as loser:
+        with pytest.raises(StorageError):
+            loser.save_state(name="best.state")
+        folder = Folder()
+        with store_with(storage, folder=folder) as reader:
+            reader.load_state("best.state")
+        assert folder.files == NEW
+
+
+def test_a_writer_that_was_away_for_days_saves_again_under_a_new_name() -> None:
+    storage = MeddlingStorage("_nothing_", give_up_everything)
+    real_list = DictStorage.list
+
+    class Away(Folder):
+        pass
+
+    def list_after_a_prune(prefix: str = "") -> object:
+        if prefix.endswith(".state/") and storage.meddle is not None:
+            storage.meddle = None
+            give_up_everything(storage, "")
+        return real_list(storage, prefix)
+
+    storage.list = list_after_a_prune  # type: ignore[method-assign,assignment]
+    with store_with(storage, folder=Away(NEW)) as store:
+        path = store.save_state()
+        assert [info.name for info in store.states()] == [path.name]
+        store.verify()
+        assert len(Catalog(storage).listing().tombstones) == 1
+
+
+def test_a_device_without_a_clock_is_not_stale_at_once() -> None:
+    class Modern(DictStorage):
+        @override
+        def list(self, prefix: str = "") -> object:  # type: ignore[override]
+            return (ObjectInfo(info.key, info.size, datetime.now(UTC)) for info in super().list(prefix))
+
+    storage = Modern()
+    session = SessionRecord(
+        state="a.state", sequence=1, writer="w", base=None, started_at=datetime(1970, 1, 1, tzinfo=UTC)
+    )
+    storage.put(FORMAT_KEY, b'{"format": "statevault", "version": 1}')
+    storage.put(session_key("a.state"), session.to_json())
+    prune(storage, Catalog(storage), [], by="p", reason="test", stale_after=timedelta(days=1))
+    assert Catalog(storage).listing().sessions == {"a.state"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"version": 1, "state": "other", "sequence": 1}'])
+def test_a_tombstone_that_is_none_makes_a_prune_delete_nothing(content: bytes) -> None:
+    storage = DictStorage()
+    with store_with(storage, folder=Folder(OLD)) as store:
+        store.save_state(name="a.state")
+        storage.objects["datasets/images.bin"] = b"mine"
+        storage.objects["_vault/tombstones/000000000001.datasets"] = content
+        with pytest.raises(FormatError, match="tombstone"):
+            store.remove([])
+    assert storage.objects["datasets/images.bin"] == b"mine"
+
+
+def test_files_of_other_tools_in_a_dead_states_folder_do_not_stop_a_prune() -> None:
+    storage = DictStorage()
+    with store_with(storage, folder=Folder(OLD)) as store:
+        store.save_state(name="a.state")
+        storage.objects["a.state/folder/.tmp-123-abc"] = b"debris of a copy"
+        store.remove(["a.state"])
+        assert store.states() == []
+    assert [key for key in storage.objects if key.startswith("a.state")] == ["a.state/folder/.tmp-123-abc"]
+
+
+def test_a_failed_fsync_of_the_marker_is_not_an_acknowledged_save() -> None:
+    class BadDisk(DictStorage):
+        @override
+        def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
+            size = super().put(key, body, create_only=create_only)
+            if key.startswith("_vault/commits/"):
+                raise StorageError("fsync: Input/output error", key=key)
+            return size
+
+    with store_with(BadDisk(), folder=Folder(OLD)) as store, pytest.raises(StorageError, match="fsync") as caught:
+        store.save_state()
+    assert "may still become visible" in caught.value.__notes__[0]
+
+
+def test_an_error_after_the_marker_says_that_the_state_is_there() -> None:
+    class Blind(DictStorage):
+        @override
+        def head(self, key: str) -> ObjectInfo:
+            raise StorageError("no HEAD today", key=key)
+
+    storage = Blind()
+    with store_with(storage, folder=Folder(OLD)) as store:
+        with pytest.raises(StateVaultError, match="HEAD") as caught:
+            store.save_state(name="a.state")
+        assert not isinstance(caught.value, SaveFencedError)
+        assert "complete and committed" in caught.value.__notes__[0]
+        assert [info.name for info in store.states()] == ["a.state"]
+
+
+def test_files_whose_objects_would_be_in_each_others_way_are_both_saved(tmp_path: Path) -> None:
+    files = {"index": b"compressible " * 1000, "index.zst/0": b"x", "index.zst/1": b"compressible " * 1000}
+    with store_with(tmp_path, folder=Folder(files)) as store:
+        store.save_state()
+    folder = Folder()
+    with store_with(tmp_path, folder=folder) as store:
+        store.load_state()
+    assert folder.files == files
+
+
+class Truncating(Folder):
+    """Keeps its file open and cuts it when it is being published."""
+
+    path: Path
+
+    @override
+    def save_state(self, path: Path) -> None:
+        super().save_state(path)
+        self.path = path / "weights.bin"
+
+
+def test_a_file_that_shrinks_after_the_snapshot_fails_the_save_and_not_the_process(tmp_path: Path) -> None:
+    component = Truncating({"weights.bin": bytes(3_000_000)})
+
+    class Cutting(DictStorage):
+        @override
+        def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
+            if key.startswith("_vault/sessions"):
+                with component.path.open("r+b") as file:
+                    file.truncate(10)
+            return super().put(key, body, create_only=create_only)
+
+    with StateStore(Cutting(), staging_dir=tmp_path) as store:
+        store.register("component", component)
+        with pytest.raises(UnsupportedTypeError, match="became shorter"):
+            store.save_state()
