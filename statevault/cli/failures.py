@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 
 import typer
 
+from statevault.cli.output import plain
 from statevault.errors import (
     ComponentNotFoundError,
     CorruptStateError,
@@ -75,12 +77,14 @@ def reported(*, as_json: bool = False) -> Iterator[None]:
     except (StateVaultError, OSError) as error:
         code = exit_code(error)
         message = str(error)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            code = 8
         if as_json:
             typer.echo(
                 json.dumps({"error": {"kind": type(error).__name__, "message": message, "exit_code": code}}), err=True
             )
         else:
-            typer.echo(f"statevault: {message}", err=True)
+            typer.echo(f"statevault: {plain(message)}", err=True)
         raise typer.Exit(code) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

@@ -44,6 +44,8 @@ def parsed_storage_options(pairs: list[str] | None) -> dict[str, Any]:
         place = options
         for parent in parents:
             place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise typer.BadParameter(f"--storage-option {pair!r}: {parent!r} has a value of its own already")
         try:
             place[last] = json.loads(text)
         except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,15 +14,18 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
+from rich.text import Text
 
 from statevault.state_persistence import StateInfo
 
-__all__ = ["console", "print_json", "progress", "size", "state_as_json", "states_table", "when"]
+__all__ = ["console", "plain", "print_json", "progress", "size", "state_as_json", "states_table", "when"]
 
 _WIDTH_OF_A_FILE = 200
 _WIDE = 110
+# Control characters, and those that change the direction of writing.
+_UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
 
-console = Console() if Console().is_terminal else Console(width=_WIDTH_OF_A_FILE)
+console = Console(markup=False, width=None if Console().is_terminal else _WIDTH_OF_A_FILE)
 """stdout. Where it is a file or a pipe nothing is cut to the width of a terminal."""
 
 
@@ -32,7 +36,15 @@ def size(count: int) -> str:
 
 def when(moment: datetime) -> str:
     """A time in the reader's zone."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, OSError, ValueError):
+        return moment.isoformat()  # at the edge of the calendar
+
+
+def plain(text: str) -> str:
+    """Text of a store, which anybody may have written, without what could drive a terminal: escapes made visible."""
+    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def print_json(value: Any) -> None:
@@ -69,11 +81,13 @@ def states_table(infos: list[StateInfo], *, title: str | None = None) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("metadata", overflow="fold")
     for info in infos:
-        cells = [str(info.sequence), info.name]
+        cells: list[str | Text] = [str(info.sequence), info.name]
         cells += [when(info.created_at)] if wide else []
         cells += [str(info.files), size(info.size)]
         cells += [size(info.stored_size)] if wide else []
-        cells += [size(info.new_size), " ".join(f"{key}={_short(value)}" for key, value in info.metadata.items())]
+        # As Text: what stands in brackets in it is not markup.
+        metadata = " ".join(f"{key}={_short(value)}" for key, value in info.metadata.items())
+        cells += [size(info.new_size), Text(plain(metadata))]
         table.add_row(*cells)
     return table
 

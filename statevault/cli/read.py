@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import difflib
+import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -70,16 +73,33 @@ def export(
         chosen = {i for i, name in enumerate(manifest.components) if not component or name in component}
         files = [file for file in manifest.files if file.component in chosen]
         total = sum(file.size for file in files)
-        folder.mkdir(parents=True, exist_ok=True)
-        with progress(f"exporting {reader.record.state}", total, hidden=as_json) as advance:
-            reader.restore(files, lambda file: folder / file.path, on_progress=advance)
-        for directory in manifest.directories:
-            if directory.component in chosen:
-                (folder / directory.path).mkdir(parents=True, exist_ok=True)
+        with (
+            _appearing_whole(folder) as partial,
+            progress(f"exporting {reader.record.state}", total, hidden=as_json) as advance,
+        ):
+            reader.restore(files, lambda file: partial / file.path, on_progress=advance)
+            for directory in manifest.directories:
+                if directory.component in chosen:
+                    (partial / directory.path).mkdir(parents=True, exist_ok=True)
         if as_json:
             print_json({"state": reader.record.state, "folder": str(folder), "files": len(files), "size": total})
         else:
-            console.print(f"{reader.record.state} → {folder}: {len(files)} files, {size(total)}", soft_wrap=True)
+            console.print(f"{reader.record.state} is in {folder}: {len(files)} files, {size(total)}", soft_wrap=True)
+
+
+@contextmanager
+def _appearing_whole(folder: Path) -> Iterator[Path]:
+    """A folder to fill beside `folder`, which becomes it only if the block ends well."""
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        partial.rename(folder)  # also over an empty folder
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def _find(reader: StateReader, path: str) -> FileEntry:

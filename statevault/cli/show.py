@@ -9,7 +9,7 @@ from rich.tree import Tree
 
 from statevault.cli.failures import reported
 from statevault.cli.options import AsJson, StateArgument, StorageOptions, StoreArgument, opened
-from statevault.cli.output import console, print_json, size, state_as_json, states_table, when
+from statevault.cli.output import console, plain, print_json, size, state_as_json, states_table, when
 from statevault.format.manifest import FileEntry
 from statevault.state_persistence import StateInfo
 from statevault.state_persistence.download import StateReader
@@ -73,7 +73,7 @@ def _print_head(info: StateInfo) -> None:
     }
     width = max(map(len, lines))
     for key, value in lines.items():
-        console.print(Text.assemble((f"  {key:<{width}}  ", "dim"), value), soft_wrap=True)
+        console.print(Text.assemble((f"  {plain(key):<{width}}  ", "dim"), plain(value)), soft_wrap=True)
 
 
 def _layout(reader: StateReader) -> Tree:
@@ -83,7 +83,7 @@ def _layout(reader: StateReader) -> Tree:
     def branch(folder: str) -> Tree:
         if folder not in branches:
             parent, _, name = folder.rpartition("/")
-            branches[folder] = branch(parent).add(Text(f"{name}/"))
+            branches[folder] = branch(parent).add(Text(plain(f"{name}/")))
         return branches[folder]
 
     for file in reader.manifest.files:
@@ -91,7 +91,7 @@ def _layout(reader: StateReader) -> Tree:
         how = file.compression if file.compression == "none" else f"{file.compression} {size(file.stored_size)}"
         branch(folder).add(
             Text.assemble(
-                name,
+                plain(name),
                 (f"  {size(file.size)}", "cyan"),
                 (f"  {how}", "green"),
                 (f"  {file.digest.hex()[:16]}", "dim"),

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from statevault.cli.failures import exit_code, reported
 from statevault.cli.options import AsJson, StorageOptions, StoreArgument, opened
-from statevault.cli.output import console, print_json, progress, size
+from statevault.cli.output import console, plain, print_json, progress, size
 from statevault.errors import CorruptStateError, StateNotFoundError, StatePrunedError
 from statevault.state_persistence import StateStore
 
@@ -59,4 +59,6 @@ def _print(result: dict[str, Any]) -> None:
         what = f"{result['files']} files, {size(result['size'])}"
         console.print(Text.assemble(("ok       ", "green"), result["state"], (f"  {what}", "dim")), soft_wrap=True)
     else:
-        console.print(Text.assemble(("DAMAGED  ", "bold red"), result["state"], f"  {result['error']}"), soft_wrap=True)
+        console.print(
+            Text.assemble(("DAMAGED  ", "bold red"), result["state"], plain(f"  {result['error']}")), soft_wrap=True
+        )

@@ -45,40 +45,56 @@ class PicklePolicy:
 
 
 _policy: ContextVar[PicklePolicy | None] = ContextVar("statevault_pickle_policy", default=None)
+# By folder, for threads that a component starts: they do not inherit the context.
+_folders: dict[Path, PicklePolicy] = {}
 
 
 @contextmanager
-def pickle_policy(*, allowed: bool) -> Iterator[PicklePolicy]:
+def pickle_policy(*, allowed: bool, folder: Path | None = None) -> Iterator[PicklePolicy]:
     """Set whether pickles may be written and read inside a ``with`` block, in this thread (or task).
 
     Blocks nest; the innermost counts.
 
     Args:
         allowed: Whether pickles are allowed.
+        folder: A folder for whose files the policy holds in all threads.
 
     Yields:
         The policy, whose ``written`` fills up while the block runs.
     """
     policy = PicklePolicy(allowed)
     token = _policy.set(policy)
+    if folder is not None:
+        _folders[folder] = policy
     try:
         yield policy
     finally:
+        if folder is not None:
+            del _folders[folder]
         _policy.reset(token)
 
 
-def current_pickle_policy() -> PicklePolicy | None:
-    """Return the policy of the innermost open :func:`pickle_policy` block; None outside of any."""
-    return _policy.get()
+def current_pickle_policy(path: Path | None = None) -> PicklePolicy | None:
+    """Return the policy of the innermost open :func:`pickle_policy` block; None outside of any.
+
+    Args:
+        path: A file: in a thread without a policy, that of the folder which it is in.
+    """
+    policy = _policy.get()
+    if policy is None and path is not None and _folders:
+        absolute = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() follows links
+        return next((held for folder, held in list(_folders.items()) if absolute.is_relative_to(folder)), None)
+    return policy
 
 
-def pickles_allowed(allow_pickle: bool | None) -> bool:
+def pickles_allowed(allow_pickle: bool | None, path: Path | None = None) -> bool:
     """Say whether pickles are allowed: an open policy may forbid what the caller allows.
 
     Args:
         allow_pickle: What the caller says; None for nothing.
+        path: The file, if there is one.
     """
-    policy = _policy.get()
+    policy = current_pickle_policy(path)
     if policy is None:
         return bool(allow_pickle)
     return policy.allowed and allow_pickle is not False
@@ -95,7 +111,7 @@ def save_pickle(obj: object, path: str | os.PathLike[str]) -> None:
         PickleNotAllowedError: A pickle policy is open that doesn't allow pickles.
     """
     path = Path(path)
-    policy = _policy.get()
+    policy = current_pickle_policy(path)
     if policy is not None and not policy.allowed:
         raise PickleNotAllowedError(
             f"{path}: this store takes no pickles. Write plain data with write_tree(), or {_REMEDY}"
@@ -119,7 +135,7 @@ def load_pickle(path: str | os.PathLike[str]) -> Any:
         FileNotFoundError: There is no such file.
     """
     path = Path(path)
-    policy = _policy.get()
+    policy = current_pickle_policy(path)
     if policy is not None and not policy.allowed:
         raise PickleNotAllowedError(f"{path}: is a pickle, and this store loads none; {_REMEDY}")
     with path.open("rb") as file:

@@ -225,7 +225,7 @@ class Director:
         return progress
 
     def _say(self, text: str) -> None:
-        self._console.print(text, soft_wrap=not self._console.is_terminal, highlight=False)
+        self._console.print(text, markup=True, soft_wrap=not self._console.is_terminal, highlight=False)
 
     def _arguments(self) -> dict[str, Any]:
         return {

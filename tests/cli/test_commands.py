@@ -170,3 +170,28 @@ def test_version_and_help() -> None:
     help_text = statevault("--help").out
     for verb in ("ls", "show", "verify", "cat", "export", "demo"):
         assert verb in help_text
+
+
+def test_what_stands_in_metadata_cannot_drive_the_terminal_or_break_the_list(tmp_path: Path) -> None:
+    with StateStore(tmp_path) as store:
+        store.save_state(name="a.state", metadata={"note": "in [/data/run1] [red]x", "\x1b[2J": "\x1b]0;title\x07"})
+    for verb in ("ls", "show"):
+        run = statevault(verb, str(tmp_path))
+        assert run.code == 0, run.err
+        assert "[/data/run1] [red]x" in run.out
+        assert "\x1b" not in run.out
+        assert "\\x1b[2J" in run.out
+
+
+def test_a_damaged_state_leaves_no_partial_export(store: Path, tmp_path: Path) -> None:
+    weights = store / "new.state" / "models" / "weights.bin"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    assert statevault("export", str(store), "new.state", str(tmp_path / "out [x]")).code == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["states"]
+    assert statevault("export", str(store), "old.state", str(tmp_path / "out [x]")).code == 0
+
+
+def test_options_that_contradict_each_other_are_bad_usage(store: Path) -> None:
+    run = statevault("ls", str(store), "-o", "a=1", "-o", "a.b=2")
+    assert run.code == 2
+    assert "Traceback" not in run.err

@@ -12,7 +12,7 @@ from typing import Any
 from typing_extensions import Buffer
 
 from statevault.codecs.buffers import flat_view
-from statevault.codecs.pickles import current_pickle_policy, looks_like_pickle
+from statevault.codecs.pickles import current_pickle_policy, looks_like_pickle, pickles_allowed
 from statevault.codecs.tree.decode import decode_from
 from statevault.codecs.tree.encode import encode_tree
 from statevault.codecs.tree.layout import PREAMBLE_SIZE, Preamble, parse_preamble, segment_offsets
@@ -45,7 +45,7 @@ def write_tree(obj: object, path: str | os.PathLike[str], *, allow_pickle: bool 
     """
     path = Path(path)
     try:
-        encoded = encode_tree(obj, allow_pickle=allow_pickle)
+        encoded = encode_tree(obj, allow_pickle=pickles_allowed(allow_pickle, path))
     except UnsupportedTypeError as error:
         raise UnsupportedTypeError(f"{path.name}: {error}") from error
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
@@ -57,7 +57,7 @@ def write_tree(obj: object, path: str | os.PathLike[str], *, allow_pickle: bool 
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    policy = current_pickle_policy()
+    policy = current_pickle_policy(path)
     if policy is not None and encoded.holds_pickles:
         policy.written.add(path)
 
@@ -96,7 +96,7 @@ def read_tree(
     with path.open("rb", buffering=0) as file:
         source = _File(file, mapped=mapped)
         try:
-            return decode_from(source, allow_pickle=allow_pickle, map_location=map_location)
+            return decode_from(source, allow_pickle=pickles_allowed(allow_pickle, path), map_location=map_location)
         except StateVaultError as error:
             raise type(error)(f"{path}: {error}") from error
 
