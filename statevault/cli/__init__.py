@@ -1,4 +1,4 @@
-"""The command line: ``statevault ls | show | verify | cat | export | demo``.
+"""The command line: ``statevault ls | show | verify | cat | export | console | demo``.
 
 Needs the extra ``cli``. One readable line and an exit code for each kind of error (:mod:`statevault.cli.failures`).
 """

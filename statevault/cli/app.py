@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from statevault import __version__
+from statevault.cli.console import console
 from statevault.cli.demo import demo
+from statevault.cli.import_ import import_
 from statevault.cli.read import cat, export
 from statevault.cli.show import ls, show
 from statevault.cli.verify import verify
@@ -22,8 +24,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (ls, show, verify, cat, export, demo):
+for command in (ls, show, verify, cat, export, console, demo):
     app.command()(command)
+app.command("import")(import_)
 
 
 def _print_version(value: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import UserDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -109,9 +109,26 @@ class DataUsersDict(UserDict[str, DataUser[Any]], PersistentStateMixin):
         Raises:
             FileNotFoundError: The state has nothing, or not all, of a user; the message names it.
         """
-        for name, user in self.items():
+        self.load_members(path, self.member_names)
+
+    @property
+    def member_names(self) -> Collection[str]:
+        """The names of the users."""
+        return self.keys()
+
+    def load_members(self, path: Path, names: Collection[str]) -> None:
+        """Load some of the users from below ``path``.
+
+        Args:
+            path: As for :meth:`load_state`.
+            names: The names of the users.
+
+        Raises:
+            FileNotFoundError: The state has nothing, or not all, of a user; the message names it.
+        """
+        for name in names:
             try:
-                user.load_state(path / name)
+                self[name].load_state(path / name)
             except FileNotFoundError as error:
                 raise FileNotFoundError(
                     f"the state has no data {name!r} ({error}): load a state that was saved with this buffer, "

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from statevault import time
 from statevault.data import DataBuffer, DataUsersDict
-from statevault.errors import StateNotFoundError
+from statevault.errors import MissingExtraError, StateNotFoundError
 from statevault.interaction import Interaction
-from statevault.launcher.config import LaunchConfig
+from statevault.launcher.config import DEFAULT_WEB_API_ADDRESS, LaunchConfig
 from statevault.launcher.retention import Retention
 from statevault.launcher.signals import StopSignals
 from statevault.model import TrainingModel, TrainingModelsDict
-from statevault.state_persistence import EXIT, LATEST, LatestStatesKeeper, StateStore
+from statevault.state_persistence import EXIT, LATEST, LatestStatesKeeper, RandomGenerators, StateStore
 from statevault.threads import ControlThread, InferenceThread, SaveSupervisor, ThreadController, TrainingThread
 from statevault.threads.save_supervisor import never, nothing
 from statevault.trainer import Trainer, TrainersDict
+
+if TYPE_CHECKING:
+    from statevault.console import WebApiServer
 
 __all__ = ["launch"]
 
@@ -26,6 +30,7 @@ _logger = logging.getLogger(__name__)
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 _LONGEST_EXIT = 1000
+_RNG = "rng"
 
 
 def launch(
@@ -56,6 +61,8 @@ def launch(
         pydantic.ValidationError: A field of `config` is wrong or unknown; the message names it.
         StateNotFoundError: The state to start from is not there.
         StorageError: The store can't be read, or the final state not saved.
+        AddressInUseError: Something else listens at `web_api_address`.
+        MissingExtraError: The web API needs a package, and `web_api_address` is not the default.
         PauseTimeoutError: A thread did not end. It is left behind, and no final state was saved.
         Exception: Whatever a component raised, with its traceback.
     """
@@ -74,18 +81,25 @@ def launch(
     trainers_dict.attach_data_users(data_users)
 
     clock = time.get_global_time_controller()
-    store = StateStore(
-        config.states_dir,
-        config.state_name_format,
-        storage_options=config.storage_options,
-        allow_pickle=config.allow_pickle,
-    )
-    try:
+    with ExitStack() as stack:
+        # First, so that a port in use is known before anything has begun; closed last.
+        server = _web_api_server(config)
+        if server is not None:
+            stack.callback(server.close)
+        store = StateStore(
+            config.states_dir,
+            config.state_name_format,
+            storage_options=config.storage_options,
+            allow_pickle=config.allow_pickle,
+        )
+        stack.callback(store.close)
         store.register("interaction", interaction)
         store.register("models", training_models)
         store.register("data", data_users)
         store.register("trainers", trainers_dict)
         store.register("time", clock)
+        if config.save_rng_state:
+            store.register(_RNG, RandomGenerators())
         _load(store, config)
 
         supervisor = SaveSupervisor(
@@ -95,46 +109,80 @@ def launch(
             cleanup=_retention(store, config),
         )
         controller = ThreadController()
-        # The order in which they pause: the agent acts on until a training step has ended.
-        workers = [
-            TrainingThread(trainers_dict, controller),
-            InferenceThread(
-                interaction,
-                controller,
-                log_tick_time_statistics_interval=config.log_tick_time_statistics_interval,
-            ),
-        ]
-        if config.web_api_address is not None:
-            _logger.info("this version does not serve the web API; no server at %s:%d", *config.web_api_address)
+        # Registered in the order in which they pause: the agent acts on until a training step has ended.
+        training = TrainingThread(trainers_dict, controller)
+        inference = InferenceThread(
+            interaction,
+            controller,
+            log_tick_time_statistics_interval=config.log_tick_time_statistics_interval,
+        )
+        signals = stack.enter_context(StopSignals())
+        control = ControlThread(
+            [training, inference],
+            controller,
+            supervisor,
+            clock=clock,
+            timeout_for_all_threads_pause=config.timeout_for_all_threads_pause,
+            max_attempts_to_pause_all_threads=config.max_attempts_to_pause_all_threads,
+            max_uptime=config.max_uptime,
+            stop_signal=lambda: signals.received,
+        )
+        try:
+            if server is not None:
+                _serve(server, config, control, inference, store)
+            clock.set_time_scale(config.time_scale)
+            _run(control, supervisor, clock)
+        finally:
+            supervisor.close()
+            clock.set_time_scale(1.0)
+            clock.resume()
+            clock.allow_sleeps()
 
-        with StopSignals() as signals:
-            control = ControlThread(
-                workers,
-                controller,
-                supervisor,
-                clock=clock,
-                timeout_for_all_threads_pause=config.timeout_for_all_threads_pause,
-                max_attempts_to_pause_all_threads=config.max_attempts_to_pause_all_threads,
-                max_uptime=config.max_uptime,
-                stop_signal=lambda: signals.received,
-            )
-            try:
-                clock.set_time_scale(config.time_scale)
-                _run(control, supervisor, clock)
-            finally:
-                supervisor.close()
-                clock.set_time_scale(1.0)
-                clock.resume()
-                clock.allow_sleeps()
-    finally:
-        store.close()
+
+def _web_api_server(config: LaunchConfig) -> WebApiServer | None:
+    """Listen at the address of the web API, if there is one and it can be served.
+
+    Raises:
+        AddressInUseError: Something else listens there.
+        MissingExtraError: A package is missing, and the address is not the default.
+    """
+    if config.web_api_address is None:
+        return None
+    try:
+        from statevault.console import WebApiServer  # noqa: PLC0415 - an extra
+    except MissingExtraError as error:
+        if config.web_api_address != DEFAULT_WEB_API_ADDRESS:
+            raise
+        _logger.warning("no web API at %s:%d: %s", *config.web_api_address, error)
+        return None
+    return WebApiServer(*config.web_api_address)
+
+
+def _serve(
+    server: WebApiServer, config: LaunchConfig, control: ControlThread, inference: InferenceThread, store: StateStore
+) -> None:
+    from statevault.console import StatesListing, SystemSource, web_api  # noqa: PLC0415 - an extra
+
+    source = SystemSource(control, lambda: inference.tick_statistics, StatesListing(store.url, store.names))
+    host = config.web_api_address[0] if config.web_api_address is not None else "localhost"
+    server.start(
+        web_api(
+            source,
+            host=host,
+            loopback=config.web_api_is_local,
+            allowed_hosts=config.web_api_allowed_hosts,
+            token=config.web_api_token,
+            queue_size=config.web_api_command_queue_size,
+        )
+    )
 
 
 def _load(store: StateStore, config: LaunchConfig) -> None:
     if config.saved_state_path is None:
         return
     try:
-        store.load_state(config.saved_state_path)
+        # States of runs without save_rng_state have no generators, and a run without it uses none.
+        store.load_state(config.saved_state_path, optional=[_RNG])
     except StateNotFoundError:
         if str(config.saved_state_path) != LATEST:
             raise

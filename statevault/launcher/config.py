@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,9 +15,12 @@ from upath import UPath
 from statevault.state_persistence import PeriodicSaveCondition, StatesKeeper
 from statevault.state_persistence.names import DEFAULT_STATE_NAME_FORMAT
 
-__all__ = ["LaunchConfig"]
+__all__ = ["DEFAULT_WEB_API_ADDRESS", "LaunchConfig"]
+
+DEFAULT_WEB_API_ADDRESS = ("localhost", 8319)
 
 _PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Token = Annotated[str, Field(min_length=16, pattern=r"^[A-Za-z0-9._~+/-]+=*$")]  # as RFC 6750 has it
 _Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -47,12 +51,17 @@ class LaunchConfig:
         states_cleanup_interval: Accepted and not needed: retention is applied after each save.
         storage_options: Options of the filesystem of `states_dir`, as fsspec takes them.
         allow_pickle: Whether states may hold pickles, which run code when they are loaded.
+        save_rng_state: Whether the global random generators (of Python, NumPy and torch) are part of the states.
         timeout_for_all_threads_pause: Seconds in which all threads must come to a step boundary.
         max_attempts_to_pause_all_threads: How often that is tried before the agent goes on without a pause.
         max_uptime: Seconds after which the system ends by itself; infinity for never.
-        web_api_address: Host and port of the web API, None for none. This version accepts the address but does
-            not serve it.
-        web_api_command_queue_size: How many commands of the web API may wait.
+        web_api_address: Host and port of the web API, None for none. Needs the extra ``web``; where that is missing,
+            the default address is left unserved with a warning, and any other one is an error.
+        web_api_command_queue_size: How many commands of the web API may wait; others are refused with status 503.
+        web_api_token: The bearer token that requests to the web API need; required where other machines can reach
+            it. At least 16 letters, digits and ``._~+/-``.
+        web_api_allowed_hosts: Names that the ``Host`` header of such requests may have besides those of this machine,
+            such as that of a reverse proxy.
         log_tick_time_statistics_interval: Seconds between two lines in the log on how long steps take.
         time_scale: How many seconds of :mod:`statevault.time` pass in one second.
     """
@@ -69,11 +78,14 @@ class LaunchConfig:
     states_cleanup_interval: PositiveFloat = 60.0
     storage_options: Mapping[str, Any] | None = Field(default=None, repr=False)  # holds secrets
     allow_pickle: bool = False
+    save_rng_state: bool = True
     timeout_for_all_threads_pause: PositiveFloat = 60.0
     max_attempts_to_pause_all_threads: PositiveInt = 3
     max_uptime: PositiveFloat = math.inf
-    web_api_address: tuple[str, _Port] | None = ("localhost", 8319)
+    web_api_address: tuple[Annotated[str, Field(min_length=1)], _Port] | None = DEFAULT_WEB_API_ADDRESS
     web_api_command_queue_size: PositiveInt = 1
+    web_api_token: _Token | None = Field(default=None, repr=False)
+    web_api_allowed_hosts: tuple[str, ...] = ()
     log_tick_time_statistics_interval: PositiveFloat = 60.0
     time_scale: _PositiveFinite = 1.0
 
@@ -90,7 +102,24 @@ class LaunchConfig:
         given = [name for name, default in shorthands.items() if getattr(self, name) != default]
         if self.states_keeper is not None and given:
             raise ValueError(f"{', '.join(given)}: short for states_keeper=LatestStatesKeeper(…): give one of them")
+        if self.web_api_address is not None and not self.web_api_is_local and self.web_api_token is None:
+            raise ValueError(
+                f"web_api_address: other machines can reach {self.web_api_address[0]!r}, which needs a web_api_token; "
+                "without one, take 'localhost'"
+            )
         return self
+
+    @property
+    def web_api_is_local(self) -> bool:
+        """Whether only this machine can reach the web API."""
+        if self.web_api_address is None:
+            return True
+        host = self.web_api_address[0]
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            # Of all names, this one alone is certain to mean this machine (RFC 6761).
+            return host.lower() == "localhost"
 
     def condition(self) -> Callable[[], bool] | None:
         """The save condition, in whichever way it was given; None for no automatic saves.

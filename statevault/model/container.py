@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import UserDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,25 @@ class TrainingModelsDict(UserDict[str, TrainingModel[Any]], PersistentStateMixin
         Raises:
             FileNotFoundError: The state has nothing of a model; the message names it.
         """
-        for name, model in self.data.items():
+        self.load_members(path, self.member_names)
+
+    @property
+    def member_names(self) -> Collection[str]:
+        """The names of all models, also of those that are hidden."""
+        return self.data.keys()
+
+    def load_members(self, path: Path, names: Collection[str]) -> None:
+        """Load some of the models from below ``path`` and bring their inference sides up to date.
+
+        Args:
+            path: As for :meth:`load_state`.
+            names: The names of the models.
+
+        Raises:
+            FileNotFoundError: The state has nothing of a model; the message names it.
+        """
+        for name in names:
+            model = self.data[name]
             try:
                 model.load_state(path / name)
             except FileNotFoundError as error:

@@ -2,20 +2,24 @@
 
 from statevault.codecs import load_pickle, read_tree, save_pickle, write_tree
 from statevault.state_persistence.conditions import PeriodicSaveCondition
-from statevault.state_persistence.info import EXIT, StateInfo
+from statevault.state_persistence.info import EXIT, LoadedState, StateInfo
 from statevault.state_persistence.keepers import LatestStatesKeeper, StatesKeeper
-from statevault.state_persistence.mixin import PersistentState, PersistentStateMixin
+from statevault.state_persistence.mixin import PersistentMembers, PersistentState, PersistentStateMixin
 from statevault.state_persistence.prune import PruneResult
+from statevault.state_persistence.random_state import RandomGenerators
 from statevault.state_persistence.store import LATEST, StateStore
 
 __all__ = [
     "EXIT",
     "LATEST",
     "LatestStatesKeeper",
+    "LoadedState",
     "PeriodicSaveCondition",
+    "PersistentMembers",
     "PersistentState",
     "PersistentStateMixin",
     "PruneResult",
+    "RandomGenerators",
     "StateInfo",
     "StateStore",
     "StatesKeeper",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
 from pydantic import JsonValue
 from upath import UPath
 
 from statevault.format.records import CommitRecord
 
-__all__ = ["EXIT", "StateInfo"]
+__all__ = ["EXIT", "LoadedState", "StateInfo"]
 
 EXIT = "exit"
 """The key of a state's metadata under which a run notes how it ended: ``"clean"`` or ``"error: …"``."""
@@ -66,3 +66,35 @@ class StateInfo:
             components=tuple(record.components),
             metadata=record.metadata,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedState(StateInfo):
+    """A state, and what of it was loaded.
+
+    Attributes:
+        loaded: The names of the components that were loaded, in this order; ``component/member`` where it was not all
+            of one.
+        missing: Those that are registered, and were to be loaded, but are not in the state.
+        left_over: Those in the state that nothing is registered for.
+    """
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    left_over: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, state: StateInfo, *, loaded: tuple[str, ...], missing: tuple[str, ...], left_over: tuple[str, ...]
+    ) -> LoadedState:
+        """Describe what was loaded from a state."""
+        return cls(**_described(state), loaded=loaded, missing=missing, left_over=left_over)
+
+    @property
+    def info(self) -> StateInfo:
+        """The state alone, equal to what a store says of it."""
+        return StateInfo(**_described(self))
+
+
+def _described(state: StateInfo) -> dict[str, Any]:
+    return {field.name: getattr(state, field.name) for field in fields(StateInfo)}

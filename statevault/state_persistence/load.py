@@ -3,108 +3,136 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from statevault.codecs import pickle_policy
-from statevault.errors import ComponentNotFoundError, PickleNotAllowedError, StagingSpaceError, StateVaultError
-from statevault.format.manifest import FileEntry, Manifest
+from statevault.errors import PickleNotAllowedError, StagingSpaceError, StateVaultError
+from statevault.format.manifest import FileEntry
 from statevault.state_persistence.download import StateReader
-from statevault.state_persistence.mixin import PersistentState
+from statevault.state_persistence.mixin import PersistentMembers, PersistentState
+from statevault.state_persistence.plain_folder import PlainFolder
+from statevault.state_persistence.selection import Contents, Selection, select
 from statevault.state_persistence.snapshot import component_path
 from statevault.state_persistence.staging import Staging
 
-__all__ = ["load_components"]
+__all__ = ["Loader"]
 
 
-def load_components(
-    reader: StateReader,
-    components: Mapping[str, PersistentState],
-    staging: Staging,
-    *,
-    wanted: Iterable[str] | None,
-    allow_pickle: bool,
-) -> list[str]:
-    """Load components from a state, in the order in which they were registered.
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """What is to be loaded, from wherever it lies.
 
-    Args:
-        reader: The state.
+    Attributes:
         components: All registered components by name.
-        staging: Where the files lie while they are loaded.
-        wanted: The names of those to load, and to read the bytes of; None for all.
+        wanted: The names of those to load (or ``component/member``), and to read the bytes of; None for all.
+        strict: Whether the state must fit what is registered.
+        optional: Components that may be missing on either side even so.
         allow_pickle: Whether files with pickles may be loaded.
-
-    Returns:
-        The names of those that were loaded.
-
-    Raises:
-        ComponentNotFoundError: One is not registered or not in the state, or, when all are to be loaded, the state
-            holds one that is not registered.
-        PickleNotAllowedError: A file needs ``allow_pickle=True``.
-        StagingSpaceError: There is no room for the files.
-        CorruptStateError: The state is damaged.
-        StatePrunedError: It was removed meanwhile.
-        StorageError: The storage failed.
-        Exception: Whatever a component raises, with a note that names it. Those before it are loaded then.
     """
-    names = _names_to_load(reader.manifest, components, None if wanted is None else list(wanted))
-    indices = {reader.manifest.components.index(name): name for name in names}
-    files = [file for file in reader.manifest.files if file.component in indices]
-    if not allow_pickle:
-        _refuse_pickles(reader.manifest.state, files)
-    root = staging.roots(sum(file.size for file in files))[0]
-    with staging.folder(root) as folder:
-        _fetch(reader, files, folder, indices)
-        with pickle_policy(allowed=allow_pickle):
-            for index, name in indices.items():
+
+    components: Mapping[str, PersistentState]
+    wanted: Collection[str] | None
+    strict: bool
+    optional: Collection[str]
+    allow_pickle: bool
+
+    def load_state(self, reader: StateReader, staging: Staging) -> Selection:
+        """Load from a committed state.
+
+        Args:
+            reader: The state.
+            staging: Where the files lie while they are loaded.
+
+        Returns:
+            What was loaded.
+
+        Raises:
+            ComponentNotFoundError: The state does not fit what is registered.
+            PickleNotAllowedError: A file needs ``allow_pickle=True``.
+            StagingSpaceError: There is no room for the files.
+            CorruptStateError: The state is damaged.
+            StatePrunedError: It was removed meanwhile.
+            StorageError: The storage failed.
+            Exception: Whatever a component raises, with a note that names it. Those before it are loaded then.
+        """
+        manifest = reader.manifest
+        paths: dict[str, list[str]] = {name: [] for name in manifest.components}
+        for file in manifest.files:
+            paths[manifest.components[file.component]].append(file.path)
+        for directory in manifest.directories:
+            paths[manifest.components[directory.component]].append(directory.path)
+        selection = self._select(Contents(manifest.state, paths))
+
+        def needed(component: int, path: str) -> bool:
+            return selection.takes(manifest.components[component], path, self.components)
+
+        files = [file for file in manifest.files if needed(file.component, file.path)]
+        folders = [entry for entry in manifest.directories if needed(entry.component, entry.path)]
+        self._refuse_pickles(manifest.state, ((file.path, file.needs_allow_pickle) for file in files))
+        root = staging.roots(sum(file.size for file in files))[0]
+        with staging.folder(root) as folder:
+            indices = {name: manifest.components.index(name) for name in selection.members}
+            places = [folder / str(index) for index in indices.values()]
+            places += [folder / str(entry.component) / entry.path for entry in folders]
+            _fetch(reader, files, folder, places)
+            self._load(selection, manifest.state, folder, lambda name: component_path(folder, indices[name], name))
+        return selection
+
+    def load_folder(self, folder: PlainFolder) -> Selection:
+        """Load from a plain folder, where the components find their files as they lie.
+
+        Args:
+            folder: The folder.
+
+        Returns:
+            What was loaded.
+
+        Raises:
+            ComponentNotFoundError: The folder does not fit what is registered.
+            PickleNotAllowedError: A file needs ``allow_pickle=True``.
+            Exception: As for :meth:`load_state`.
+        """
+        selection = self._select(folder.contents)
+        files = [
+            (file.logical_path, file.needs_allow_pickle)
+            for file in folder.files
+            if selection.takes(folder.components[file.component], file.logical_path, self.components)
+        ]
+        self._refuse_pickles(folder.path.name, files)
+        self._load(selection, folder.path.name, folder.path, lambda name: folder.path / name)
+        return selection
+
+    def _select(self, contents: Contents) -> Selection:
+        return select(contents, self.components, wanted=self.wanted, strict=self.strict, optional=self.optional)
+
+    def _refuse_pickles(self, state: str, files: Iterable[tuple[str, bool]]) -> None:
+        for path, needs_allow_pickle in files:
+            if needs_allow_pickle and not self.allow_pickle:
+                raise PickleNotAllowedError(
+                    f"the file {path!r} of the state {state!r} holds pickles, which run code when they are loaded: if "
+                    "you trust everybody who can write to the store, make it with allow_pickle=True"
+                )
+
+    def _load(self, selection: Selection, state: str, folder: Path, path_of: Callable[[str], Path]) -> None:
+        with pickle_policy(allowed=self.allow_pickle, folder=folder):
+            for name, members in selection.members.items():
+                component = self.components[name]
                 try:
-                    components[name].load_state(component_path(folder, index, name))
+                    if members is None:
+                        component.load_state(path_of(name))
+                    elif isinstance(component, PersistentMembers):
+                        component.load_members(path_of(name), members)
                 except Exception as error:
-                    error.add_note(f"while loading the component {name!r} from the state {reader.record.state!r}")
+                    error.add_note(f"while loading the component {name!r} from the state {state!r}")
                     raise
-    return names
 
 
-def _names_to_load(
-    manifest: Manifest, components: Mapping[str, PersistentState], wanted: list[str] | None
-) -> list[str]:
-    for name in wanted or ():
-        if name not in components:
-            raise ComponentNotFoundError(
-                f"no component is registered as {name!r}; registered are: {', '.join(components) or 'none'}"
-            )
-    names = [name for name in components if wanted is None or name in wanted]
-    missing = [name for name in names if name not in manifest.components]
-    if missing:
-        raise ComponentNotFoundError(
-            f"the state {manifest.state!r} has no component {missing[0]!r}, it has: "
-            f"{', '.join(manifest.components) or 'none'}. Load the others with components=[…]"
-        )
-    left_over = [name for name in manifest.components if name not in components]
-    if left_over and wanted is None:
-        raise ComponentNotFoundError(
-            f"the state {manifest.state!r} has the component {left_over[0]!r}, which is not registered: "
-            "register it, or say with components=[…] what to load"
-        )
-    return names
-
-
-def _refuse_pickles(state: str, files: list[FileEntry]) -> None:
-    for file in files:
-        if file.needs_allow_pickle:
-            raise PickleNotAllowedError(
-                f"the file {file.path!r} of the state {state!r} holds pickles, which run code when they are loaded: if "
-                "you trust everybody who can write to the store, make it with allow_pickle=True"
-            )
-
-
-def _fetch(reader: StateReader, files: list[FileEntry], folder: Path, indices: Mapping[int, str]) -> None:
+def _fetch(reader: StateReader, files: list[FileEntry], folder: Path, places: list[Path]) -> None:
     try:
-        for index in indices:
-            (folder / str(index)).mkdir()
-        for directory in reader.manifest.directories:
-            if directory.component in indices:
-                (folder / str(directory.component) / directory.path).mkdir(parents=True, exist_ok=True)
+        for place in places:
+            place.mkdir(parents=True, exist_ok=True)
         reader.restore(files, lambda file: folder / str(file.component) / file.path)
     except OSError as error:
         if isinstance(error, StateVaultError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):

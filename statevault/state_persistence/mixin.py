@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-__all__ = ["PersistentState", "PersistentStateMixin"]
+__all__ = ["PersistentMembers", "PersistentState", "PersistentStateMixin"]
 
 
 class PersistentState(Protocol):
@@ -16,6 +17,26 @@ class PersistentState(Protocol):
 
     def load_state(self, path: Path) -> None:
         """Load the state from a path."""
+
+
+@runtime_checkable
+class PersistentMembers(Protocol):
+    """A component made of named members, each saved under its name below the component's folder.
+
+    A store can load such members one by one: ``load_state(path, components=["models/policy"])``.
+    """
+
+    @property
+    def member_names(self) -> Collection[str]:
+        """The names of the members."""
+
+    def load_members(self, path: Path, names: Collection[str]) -> None:
+        """Load some of the members.
+
+        Args:
+            path: The path of the component, as for ``load_state``; only what the named members saved is there.
+            names: The names of the members.
+        """
 
 
 class PersistentStateMixin:

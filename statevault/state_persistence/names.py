@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import datetime
 
+from statevault.errors import InvalidNameError
 from statevault.format.names import check_state_name
 
 __all__ = ["DEFAULT_STATE_NAME_FORMAT", "StateNames"]
@@ -51,6 +52,8 @@ class StateNames:
         Raises:
             InvalidNameError: It can't be a state's name.
         """
+        if name == "latest":
+            raise InvalidNameError("'latest' stands for the newest state and can't be the name of one")
         with self._lock:
             self._given.add(check_state_name(name))
         return name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,9 +18,10 @@ from statevault.format.names import check_logical_path
 from statevault.state_persistence.mixin import PersistentState
 from statevault.state_persistence.staging import Staging
 
-__all__ = ["Snapshot", "SnapshotFile", "component_path", "take_snapshot"]
+__all__ = ["Snapshot", "SnapshotFile", "component_path", "take_snapshot", "walk"]
 
 _logger = logging.getLogger(__name__)
+_NEARLY_NOTHING = 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +106,11 @@ def take_snapshot(
         folder = staging.make(root)
         try:
             return _fill(folder, components, staging, allow_pickle=allow_pickle)
-        except OSError as error:
+        except Exception as error:
+            # Many libraries hide the errno of a full disk behind an error of their own.
+            is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _is_full(folder)
             staging.remove(folder)
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or isinstance(error, StagingSpaceError):
+            if not is_full or isinstance(error, StagingSpaceError):
                 raise
             if attempt == len(roots):
                 raise StagingSpaceError(
@@ -120,12 +124,16 @@ def take_snapshot(
     raise AssertionError("staging.roots() returns at least one root")
 
 
+def _is_full(folder: Path) -> bool:
+    return shutil.disk_usage(folder).free < _NEARLY_NOTHING
+
+
 def _fill(folder: Path, components: Mapping[str, PersistentState], staging: Staging, *, allow_pickle: bool) -> Snapshot:
     created_at = datetime.now(UTC)
     began = perf_counter()
     files: list[SnapshotFile] = []
     directories: list[tuple[int, str]] = []
-    with pickle_policy(allowed=allow_pickle) as policy:
+    with pickle_policy(allowed=allow_pickle, folder=folder) as policy:
         for index, (name, component) in enumerate(components.items()):
             path = component_path(folder, index, name)
             path.parent.mkdir()
@@ -135,7 +143,7 @@ def _fill(folder: Path, components: Mapping[str, PersistentState], staging: Stag
                 error.add_note(f"while saving the component {name!r}")
                 raise
     for index in range(len(components)):
-        for path in _walk(folder / str(index)):
+        for path in walk(folder / str(index)):
             logical_path = check_logical_path(path.relative_to(folder / str(index)).as_posix())
             if path.is_dir():
                 directories.append((index, logical_path))
@@ -150,19 +158,23 @@ def _fill(folder: Path, components: Mapping[str, PersistentState], staging: Stag
     )
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """All regular files and all empty folders below a folder, sorted."""
+def walk(folder: Path) -> Iterator[Path]:
+    """All regular files and all empty folders below a folder, sorted.
+
+    Raises:
+        UnsupportedTypeError: There is a link or a special file.
+    """
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             path = Path(entry.path)
             if entry.is_dir(follow_symlinks=False):
-                below = list(_walk(path))
+                below = list(walk(path))
                 yield from below or [path]
             elif entry.is_file(follow_symlinks=False):
                 yield path
             else:
                 raise UnsupportedTypeError(
-                    f"a component wrote {path.name!r}, which is a link or a special file: only regular files are saved"
+                    f"{path.name!r}, which was to be saved, is a link or a special file: only regular files are"
                 )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -16,22 +15,26 @@ from upath import UPath
 
 from statevault.errors import (
     CorruptStateError,
+    StateExistsError,
     StateNotFoundError,
     StatePrunedError,
     StateVaultError,
 )
-from statevault.format.keys import StateKey
-from statevault.format.names import check_component_name
+from statevault.format.keys import StateKey, state_prefix
+from statevault.format.names import check_component_name, check_state_name
 from statevault.format.records import CommitRecord
 from statevault.state_persistence.background import BackgroundPublisher
 from statevault.state_persistence.catalog import Catalog
 from statevault.state_persistence.commit import SaveRequest, check_metadata, commit_snapshot, writer_name
 from statevault.state_persistence.download import StateReader
-from statevault.state_persistence.info import EXIT, StateInfo
-from statevault.state_persistence.load import load_components
+from statevault.state_persistence.exclusive import ExclusiveUse
+from statevault.state_persistence.info import EXIT, LoadedState, StateInfo
+from statevault.state_persistence.load import Loader
 from statevault.state_persistence.mixin import PersistentState
 from statevault.state_persistence.names import DEFAULT_STATE_NAME_FORMAT, StateNames
+from statevault.state_persistence.plain_folder import PlainFolder
 from statevault.state_persistence.prune import PruneResult, prune
+from statevault.state_persistence.selection import Selection
 from statevault.state_persistence.snapshot import take_snapshot
 from statevault.state_persistence.staging import Staging
 from statevault.storage import Storage, normalized_url, open_storage, parent_and_name
@@ -40,6 +43,7 @@ __all__ = ["LATEST", "StateStore"]
 
 _logger = logging.getLogger(__name__)
 LATEST = "latest"
+_ROUNDS = 5
 
 StatePath: TypeAlias = str | os.PathLike[str] | UPath
 """A path or a URL. (A remote UPath is no ``os.PathLike``.)"""
@@ -94,7 +98,7 @@ class StateStore:
         self._components: dict[str, PersistentState] = {}
         self._publisher: BackgroundPublisher[UPath] = BackgroundPublisher()
         self._others: dict[str, StateStore] = {}
-        self._snapshot_lock = threading.Lock()
+        self._components_in_use = ExclusiveUse()
         self._last_size = 0
 
     def __enter__(self) -> Self:
@@ -144,7 +148,7 @@ class StateStore:
             The state's folder; a :class:`pathlib.Path` as well when the store is local.
 
         Raises:
-            StateExistsError: `name` is or was the name of a state.
+            StateExistsError: `name` is or was the name of a state, perhaps of one whose save failed.
             UnsupportedTypeError: A component holds a value that needs pickle, or `metadata` is not JSON.
             StagingSpaceError: There is no room for the snapshot.
             SaveFencedError: A prune took this writer for dead, again and again.
@@ -178,7 +182,7 @@ class StateStore:
 
     def _save(self, *, name: str | None, metadata: Mapping[str, JsonValue] | None, replaceable: bool) -> Future[UPath]:
         checked = check_metadata(metadata)
-        with self._snapshot_lock:
+        with self._components_in_use:
             snapshot = take_snapshot(
                 self._components, self._staging, size_hint=self._last_size, allow_pickle=self._allow_pickle
             )
@@ -195,6 +199,46 @@ class StateStore:
     def _publish(self, request: SaveRequest) -> UPath:
         record = commit_snapshot(self._storage, self._catalog, self._names, request)
         return self._storage.path(record.state)
+
+    def import_folder(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        metadata: Mapping[str, JsonValue] | None = None,
+    ) -> UPath:
+        """Save a plain folder, such as PAMIQ-Core wrote, as a state: its files as they are.
+
+        Nothing is converted and nothing unpickled; each top-level entry becomes a component (``time.pkl``:
+        ``"time"``). What is registered here does not matter.
+
+        Args:
+            folder: A local folder, which nobody changes meanwhile. It is left as it is.
+            name: The state's name; made from the time if not given.
+            metadata: As for :meth:`save_state`.
+
+        Returns:
+            What :meth:`save_state` returns.
+
+        Raises:
+            StateNotFoundError: There is no such folder, or it is empty.
+            FormatError: It is a store, or a state of one.
+            StateExistsError: `name` is or was the name of a state, or of a folder that lies in the store.
+            InvalidNameError: A name can't be used.
+            UnsupportedTypeError: There is a link or a special file in it, or `metadata` is not JSON.
+            StorageError: The storage failed.
+        """
+        checked = check_metadata(metadata)
+        source = PlainFolder.read(Path(folder))
+        if name is not None and next(iter(self._storage.list(state_prefix(check_state_name(name)))), None) is not None:
+            # A save that fails takes back all that lies in its state's folder: that must be its own.
+            raise StateExistsError(f"files lie in {self._storage.path(name)} already: choose another name")
+        snapshot = source.snapshot(self._staging)
+        try:
+            # Not by the publisher: there it would take the place of a snapshot that waits.
+            return self._publish(SaveRequest(snapshot, name, self._writer, checked))
+        finally:
+            snapshot.close()
 
     # -- what is there
 
@@ -239,14 +283,18 @@ class StateStore:
         Raises:
             StorageError: And the others of :meth:`states`.
         """
-        for key in reversed(self._catalog.listing().visible):
-            try:
-                return self._info(self._catalog.record(key))
-            except StatePrunedError:
-                continue
-            except CorruptStateError as error:
-                _logger.warning("%s", error)
-        return None
+        for _ in range(_ROUNDS):
+            pruned = False
+            for key in reversed(self._catalog.listing().visible):
+                try:
+                    return self._info(self._catalog.record(key))
+                except StatePrunedError:
+                    pruned = True
+                except CorruptStateError as error:
+                    _logger.warning("%s", error)
+            if not pruned:
+                return None
+        raise StatePrunedError(f"the states of {self.url} are removed faster than they can be looked at: try again")
 
     def info(self, state: StatePath = LATEST) -> StateInfo:
         """Describe a state.
@@ -297,7 +345,14 @@ class StateStore:
 
     # -- loading
 
-    def load_state(self, path: StatePath = LATEST, *, components: Iterable[str] | None = None) -> StateInfo:
+    def load_state(
+        self,
+        path: StatePath = LATEST,
+        *,
+        components: Iterable[str] | None = None,
+        strict: bool = True,
+        optional: Iterable[str] = (),
+    ) -> LoadedState:
         """Load components from a state.
 
         All bytes are fetched and verified before the first component is touched.
@@ -306,11 +361,15 @@ class StateStore:
             path: ``"latest"``, the name of a state of this store, or the path or URL of a state of any store.
                 ``"latest"`` takes the newest state that verifies: a damaged one is reported in the log, and the next
                 older one is used. One that was saved after an error (``metadata["exit"]``) is used only if there is no
-                other. A name or path never falls back.
+                other. A name or path never falls back. The path of a local folder that PAMIQ-Core wrote, or that was
+                exported, is loaded as it lies: nothing in it can be verified.
             components: Names of the components to load, and to read the bytes of; None for all that are registered.
+                ``"models/policy"`` is one member of a component that is made of such.
+            strict: Whether the state must fit what is registered. False: load what fits, and tell what does not.
+            optional: Components that may be missing in the state, or not be registered, even so.
 
         Returns:
-            The state that was loaded.
+            The state, and what of it was loaded.
 
         Raises:
             StateNotFoundError: It is not there, or the store is empty.
@@ -324,35 +383,58 @@ class StateStore:
                 before it are loaded then.
         """
         wanted = None if components is None else list(components)
+        loader = Loader(self._components, wanted, strict, frozenset(optional), self._allow_pickle)
         if str(path) != LATEST:
-            store, key = self._resolve(path)
-            return self._load(store, store._open(key), wanted)  # noqa: SLF001 - another store of this class
-        damaged: list[CorruptStateError] = []
-        for key in self._newest_first(damaged):
             try:
-                return self._load(self, self._open(key), wanted)
+                store, key = self._resolve(path)
             except StatePrunedError:
-                continue
-            except CorruptStateError as error:
-                _logger.error("%s; trying the next older state", error)
-                damaged.append(error)
+                raise
+            except StateNotFoundError:
+                folder = self._plain_folder(path)
+                if folder is None:
+                    raise
+                return self._load_folder(loader, folder)
+            return self._load(loader, store, store._open(key))  # noqa: SLF001 - another store of this class
+        return self._load_latest(loader)
+
+    def _load_latest(self, loader: Loader) -> LoadedState:
+        damaged: dict[StateKey, CorruptStateError] = {}
+        for _ in range(_ROUNDS):
+            # A state that is pruned while it is looked at was followed by a newer one: look again.
+            pruned: set[StateKey] = set()
+            for key in self._newest_first(damaged, pruned):
+                try:
+                    return self._load(loader, self, self._open(key))
+                except StatePrunedError:
+                    pruned.add(key)
+                except CorruptStateError as error:
+                    _logger.error("%s; trying the next older state", error)
+                    damaged[key] = error
+            if not pruned:
+                break
+        else:
+            raise StatePrunedError(f"the states of {self.url} are removed faster than they can be loaded: try again")
         if damaged:
+            newest = damaged[max(damaged)]
             raise CorruptStateError(
-                f"all {len(damaged)} states of {self.url} are damaged; the newest: {damaged[0]}"
-            ) from damaged[0]
+                f"all {len(damaged)} states of {self.url} are damaged; the newest: {newest}"
+            ) from newest
         raise StateNotFoundError(f"no state to load: {self.url} has none")
 
-    def _newest_first(self, damaged: list[CorruptStateError]) -> Iterator[StateKey]:
-        """All visible states in the order in which ``"latest"`` tries them; notes those whose marker is damaged."""
+    def _newest_first(self, damaged: dict[StateKey, CorruptStateError], pruned: set[StateKey]) -> Iterator[StateKey]:
+        """All visible states in the order in which ``"latest"`` tries them; notes those whose marker can't be read."""
         after_an_error: list[StateKey] = []
         for key in reversed(self._catalog.listing().visible):
+            if key in damaged:
+                continue
             try:
                 record = self._catalog.record(key)
             except StatePrunedError:
+                pruned.add(key)
                 continue
             except CorruptStateError as error:
                 _logger.error("%s; trying the next older state", error)
-                damaged.append(error)
+                damaged[key] = error
                 continue
             how = str(record.metadata.get(EXIT, ""))
             if how.startswith("error"):
@@ -362,11 +444,33 @@ class StateStore:
                 yield key
         yield from after_an_error
 
-    def _load(self, store: StateStore, reader: StateReader, wanted: list[str] | None) -> StateInfo:
-        names = load_components(reader, self._components, self._staging, wanted=wanted, allow_pickle=self._allow_pickle)
-        info = store._info(reader.record)
-        _logger.info("Loaded %s (%s) from %s", ", ".join(names) or "nothing", info.name, store.url)
-        return info
+    def _load(self, loader: Loader, store: StateStore, reader: StateReader) -> LoadedState:
+        with self._components_in_use:
+            selection = loader.load_state(reader, self._staging)
+        # What was loaded tells how much room the next snapshot will take.
+        self._last_size = max(self._last_size, reader.record.size)
+        return _report(store._info(reader.record), selection, store.url)
+
+    def _load_folder(self, loader: Loader, folder: PlainFolder) -> LoadedState:
+        _logger.warning(
+            "%s is a plain folder, not a committed state: it is loaded as it is, without knowing whether it is whole",
+            folder.path,
+        )
+        with self._components_in_use:
+            selection = loader.load_folder(folder)
+        return _report(folder.info, selection, str(folder.path.parent))
+
+    def _plain_folder(self, state: StatePath) -> PlainFolder | None:
+        """The local folder at a path, unless it belongs to a store: an unfinished save is nobody's to load."""
+        if "/" not in str(state) and isinstance(state, str):
+            return None
+        root, name = parent_and_name(str(state))
+        if "://" in root or not Path(root, name).is_dir():
+            return None
+        other = self if root == normalized_url(self._storage.url) else self._others[root]  # where it was looked for
+        if name in other._catalog.listing().names:  # noqa: SLF001 - another store of this class
+            return None
+        return PlainFolder.read(Path(root, name), known=self._components)
 
     # -- retention
 
@@ -378,10 +482,14 @@ class StateStore:
             reason: Kept in the store, beside the name.
 
         Raises:
+            TypeError: `states` is one state, and not several.
+            StateNotFoundError: A path is not one of this store.
             FormatError: A record of the store can't be read: nothing was deleted.
             StorageError: The storage failed; call again to go on.
         """
-        names = [str(state).rstrip("/").rpartition("/")[2] for state in states]
+        if isinstance(states, str | os.PathLike | UPath):
+            raise TypeError(f"remove() takes several states: remove([{str(states)!r}])")
+        names = [self._own_name(state) for state in states]
         return prune(self._storage, self._catalog, names, by=self._writer, reason=reason)
 
     # -- the end
@@ -397,6 +505,15 @@ class StateStore:
             other.close()
         self._staging.close()
         self._storage.close()
+
+    def _own_name(self, state: StatePath) -> str:
+        """The name of a state of this store, by its name or path."""
+        if isinstance(state, str) and "/" not in state:
+            return state
+        root, name = parent_and_name(state)
+        if root != normalized_url(self._storage.url):
+            raise StateNotFoundError(f"{state} is not in {self.url}: make a StateStore for {root} to remove it")
+        return name
 
     def _info(self, record: CommitRecord) -> StateInfo:
         return StateInfo.from_record(record, self._storage.path(record.state))
@@ -428,3 +545,12 @@ class StateStore:
             return state.storage_options
         same = root.partition("://")[0] == normalized_url(self.url).partition("://")[0]
         return self._storage_options if same else None
+
+
+def _report(state: StateInfo, selection: Selection, url: str) -> LoadedState:
+    loaded = LoadedState.of(state, loaded=selection.loaded, missing=selection.missing, left_over=selection.left_over)
+    _logger.info("Loaded %s (%s) from %s", ", ".join(loaded.loaded) or "nothing", state.name, url)
+    for names, what in ((loaded.missing, "not in it, and left as it was"), (loaded.left_over, "in it, and not used")):
+        if names:
+            _logger.warning("Loaded %s only in part; %s: %s", state.name, what, ", ".join(names))
+    return loaded

@@ -5,6 +5,7 @@ from statevault.threads.control import ControlThread, SystemStatus
 from statevault.threads.controller import ThreadController, ThreadPhase, ThreadStatus
 from statevault.threads.inference import InferenceThread
 from statevault.threads.lifecycle import Event, Instruction, Lifecycle, Phase, transition
+from statevault.threads.save_log import SaveLog, SavePhase, SaveReport
 from statevault.threads.save_supervisor import SaveStatus, SaveSupervisor
 from statevault.threads.tick_statistics import TickStatistics
 from statevault.threads.training import TrainingThread
@@ -17,6 +18,9 @@ __all__ = [
     "Instruction",
     "Lifecycle",
     "Phase",
+    "SaveLog",
+    "SavePhase",
+    "SaveReport",
     "SaveStatus",
     "SaveSupervisor",
     "SystemStatus",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statevault.errors import PauseTimeoutError
 from statevault.threads.controller import ThreadController, ThreadPhase
 from statevault.threads.lifecycle import Event, Instruction, Lifecycle, Phase, transition
+from statevault.threads.save_log import SaveLog, SaveReport
 from statevault.threads.save_supervisor import SaveStatus, SaveSupervisor
 from statevault.threads.worker import WorkerThread
 from statevault.time import TimeController
@@ -34,6 +35,7 @@ class SystemStatus:
         uptime_s: Seconds since it was started.
         threads: Where its threads are, by name.
         pause_timeouts: How many pauses were given up because a thread did not come to a stand.
+        last_pause_error: Why the last one was; empty if none was.
         saves: How its saves went.
     """
 
@@ -41,6 +43,7 @@ class SystemStatus:
     uptime_s: float
     threads: dict[str, ThreadPhase]
     pause_timeouts: int
+    last_pause_error: str
     saves: SaveStatus
 
 
@@ -89,7 +92,9 @@ class ControlThread:
         self._started_at = time.perf_counter()
         self._deadline = math.inf
         self._snapshot_taken = False
+        self._snapshot_ended = False
         self._pause_timeouts = 0
+        self._last_pause_error = ""
 
     def request_pause(self) -> None:
         """Ask the system to pause until it is asked to resume."""
@@ -99,14 +104,29 @@ class ControlThread:
         """Ask the system to go on."""
         self._request(Event.RESUME_REQUESTED)
 
-    def request_save(self) -> None:
-        """Ask for a state to be saved, as soon as no other save is under way."""
-        self._supervisor.request()
+    def request_save(self) -> SaveReport:
+        """Ask for a state to be saved, as soon as no other save is under way.
+
+        Returns:
+            What is known of it now; :attr:`save_log` has under its id what becomes of it.
+        """
+        report = self._supervisor.request()
         self._controller.wake()
+        return report
 
     def request_shutdown(self) -> None:
         """Ask the system to end."""
         self._request(Event.SHUTDOWN_REQUESTED)
+
+    @property
+    def waiting_requests(self) -> int:
+        """How many requests to pause, resume or end were not taken up yet."""
+        return len(self._requests)
+
+    @property
+    def save_log(self) -> SaveLog:
+        """What became of the last saves."""
+        return self._supervisor.log
 
     @property
     def status(self) -> SystemStatus:
@@ -116,6 +136,7 @@ class ControlThread:
             uptime_s=time.perf_counter() - self._started_at,
             threads=self._controller.phases(),
             pause_timeouts=self._pause_timeouts,
+            last_pause_error=self._last_pause_error,
             saves=self._supervisor.status,
         )
 
@@ -169,6 +190,9 @@ class ControlThread:
             return None
         if self._is_to_end():
             return Event.SHUTDOWN_REQUESTED
+        if self._snapshot_ended:
+            self._snapshot_ended = False
+            return Event.SNAPSHOT_ENDED
         if self._requests:
             return self._requests.popleft()
         return self._thread_event(phases)
@@ -228,7 +252,7 @@ class ControlThread:
             case Instruction.TAKE_SNAPSHOT:
                 self._supervisor.take_snapshot()
                 self._snapshot_taken = True
-                self._requests.appendleft(Event.SNAPSHOT_ENDED)
+                self._snapshot_ended = True
             case Instruction.REPORT_PAUSE_TIMEOUT:
                 self._report_pause_timeout()
             case Instruction.STOP_THREADS:
@@ -243,6 +267,8 @@ class ControlThread:
             f"{self._life.max_attempts} x {self._pause_timeout_s:g} s; raise timeout_for_all_threads_pause, "
             "or take shorter steps"
         )
+        self._last_pause_error = str(error)
+        self._supervisor.give_up(error)
         _logger.error("pause given up, the agent goes on: %s", error)
 
     def _check_stop_deadline(self) -> None:

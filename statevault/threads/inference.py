@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import threading
 import time
 from typing import Any
 
@@ -38,8 +40,16 @@ class InferenceThread(WorkerThread):
         super().__init__("inference", controller)
         self._interaction = interaction
         self._interval_s = log_tick_time_statistics_interval
+        self._lock = threading.Lock()
         self._statistics = TickStatistics()
+        self._all_statistics = TickStatistics()
         self._logged_at = time.perf_counter()
+
+    @property
+    def tick_statistics(self) -> TickStatistics:
+        """How long all steps took so far, a copy; for any thread."""
+        with self._lock:
+            return copy.copy(self._all_statistics)
 
     @override
     def on_start(self) -> None:
@@ -54,6 +64,8 @@ class InferenceThread(WorkerThread):
         self._interaction.step()
         now = time.perf_counter()
         self._statistics.add(now - started)
+        with self._lock:
+            self._all_statistics.add(now - started)
         if now - self._logged_at >= self._interval_s:
             self._log_statistics()
             self._logged_at = now

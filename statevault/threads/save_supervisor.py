@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from pydantic import JsonValue
 from upath import UPath
 
 from statevault.errors import StateVaultError
 from statevault.state_persistence import StateStore
+from statevault.threads.save_log import SaveLog, SavePhase, SaveReport
 
 __all__ = ["SaveStatus", "SaveSupervisor", "never", "nothing"]
 
@@ -41,7 +43,14 @@ class SaveStatus:
         last_duration_s: Seconds from the begin of its snapshot until it was seen to be committed.
         last_stall_s: For how many seconds the acting thread stood still for the last snapshot.
         last_size_bytes: Bytes of the last state's files; None while that is not known.
+        last_committed_at: When that was, by the clock of this machine (UTC).
         last_error: What went wrong last; empty when nothing did.
+        snapshot_s: Seconds that all snapshots took together.
+        publish_s: Seconds that all publishes took together, failed ones included.
+        final_s: Seconds that the save of the final state took.
+        stalls: For how many snapshots the acting thread stood still.
+        stall_s: For how many seconds it did so in all.
+        size_bytes: Bytes of the files of all committed states, as far as known.
     """
 
     saves: int = 0
@@ -52,7 +61,14 @@ class SaveStatus:
     last_duration_s: float | None = None
     last_stall_s: float | None = None
     last_size_bytes: int | None = None
+    last_committed_at: datetime | None = None
     last_error: str = ""
+    snapshot_s: float = 0.0
+    publish_s: float = 0.0
+    final_s: float = 0.0
+    stalls: int = 0
+    stall_s: float = 0.0
+    size_bytes: int = 0
 
 
 def never() -> bool:
@@ -69,6 +85,9 @@ class SaveSupervisor:
     """Decides when to save, and sees to it that saves go well.
 
     Its methods are for the control thread, except :meth:`request` and :attr:`status`, which are for any.
+
+    Attributes:
+        log: What became of the last saves.
     """
 
     def __init__(
@@ -91,11 +110,15 @@ class SaveSupervisor:
         self._condition = condition
         self._metadata = metadata
         self._cleanup = cleanup
+        self.log = SaveLog()
         self._status = SaveStatus()
-        self._wanted = False
+        self._due = False
         self._pending: Future[UPath] | None = None
+        # Of the last snapshot:
+        self._report_id = ""
         self._began_at = 0.0
-        self._afterwards: list[Future[int | None]] = []
+        self._snapshot_ended_at = 0.0
+        self._afterwards: list[tuple[str, Future[int | None]]] = []
         self._background = ThreadPoolExecutor(1, thread_name_prefix="statevault-cleanup")
         self._logged: dict[str, float] = {}
 
@@ -104,9 +127,13 @@ class SaveSupervisor:
         """How the saves went so far."""
         return replace(self._status, pending=self._pending is not None)
 
-    def request(self) -> None:
-        """Want a save, whatever the condition says."""
-        self._wanted = True
+    def request(self) -> SaveReport:
+        """Want a save, whatever the condition says.
+
+        Returns:
+            What is known of it now; :attr:`log` has under its id what becomes of it.
+        """
+        return self.log.request()
 
     def is_wanted(self) -> bool:
         """Whether a snapshot was requested and can be taken now.
@@ -114,7 +141,7 @@ class SaveSupervisor:
         It can't while a publish is under way: at most one snapshot lies in memory.
         """
         self._collect()
-        return self._wanted and self._pending is None
+        return self.log.waiting and self._pending is None
 
     def is_due(self) -> bool:
         """Whether a snapshot is to be taken now, by request or by the condition.
@@ -122,28 +149,47 @@ class SaveSupervisor:
         The condition is not asked while a publish is under way, so that a save that becomes due meanwhile is
         not forgotten.
         """
-        if self.is_wanted():
-            return True
-        if self._pending is not None:
-            return False
+        self._due = self.is_wanted() or (self._pending is None and self._condition_holds())
+        return self._due
+
+    def _condition_holds(self) -> bool:
         try:
             return bool(self._condition())
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self._count_failure("the condition for saving failed", error)
             return False
 
+    def give_up(self, error: Exception) -> None:
+        """The threads did not come to a stand: if that was for a save, it failed."""
+        if self._due:
+            self._due = False
+            self._count_failure("no state was saved: the threads did not pause", error, self.log.begin())
+
     def take_snapshot(self) -> None:
         """Snapshot the components, and publish in the background. The threads must stand still."""
-        self._wanted = False
+        self._due = False
+        self._report_id = self.log.begin()
         self._began_at = time.perf_counter()
         try:
             self._pending = self._store.save_state_async(metadata=self._metadata())
         except Exception as error:  # noqa: BLE001 - see the module's docstring
-            self._count_failure("no state was saved: the snapshot failed", error)
+            self._count_failure("no state was saved: the snapshot failed", error, self._report_id)
+        self._snapshot_ended_at = time.perf_counter()
+        snapshot_s = self._snapshot_ended_at - self._began_at
+        self._status = replace(self._status, snapshot_s=self._status.snapshot_s + snapshot_s)
+        self.log.update(self._report_id, snapshot_s=snapshot_s)
+        if self._pending is not None:
+            self.log.update(self._report_id, phase=SavePhase.PUBLISHING)
 
     def record_stall(self, stall_s: float) -> None:
         """Note for how long the acting thread stood still for the last snapshot."""
-        self._status = replace(self._status, last_stall_s=stall_s)
+        self._status = replace(
+            self._status,
+            last_stall_s=stall_s,
+            stalls=self._status.stalls + 1,
+            stall_s=self._status.stall_s + stall_s,
+        )
+        self.log.update(self._report_id, stall_s=stall_s)
 
     def save_final(self, metadata: Mapping[str, JsonValue]) -> UPath:
         """Save when all threads have ended: wait for what is under way, save, and apply retention.
@@ -152,13 +198,17 @@ class SaveSupervisor:
             Exception: Whatever made the save fail. Retention that fails is only counted.
         """
         self._await_publish()
+        # It also fulfils what was asked for and not done before the end.
+        report_id = self.log.begin()
         began_at = time.perf_counter()
         try:
             path = self._store.save_state(metadata={**self._last_metadata(), **metadata})
         except BaseException as error:
-            self._count_failure("the final state was not saved", error)
+            self._count_failure("the final state was not saved", error, report_id)
             raise
-        self._count_success(path, time.perf_counter() - began_at)
+        duration_s = time.perf_counter() - began_at
+        self._status = replace(self._status, final_s=duration_s)
+        self._count_success(path, duration_s, report_id)
         return path
 
     def _last_metadata(self) -> Mapping[str, JsonValue]:
@@ -174,7 +224,9 @@ class SaveSupervisor:
         if self._pending is not None:
             self._pending = None
             timeout = TimeoutError(f"the publish did not end within {_LONGEST_WAIT_FOR_PUBLISH_S:g} s")
-            self._count_failure("the last publish was left behind", timeout)
+            self._count_failure("the last publish was left behind", timeout, self._report_id)
+        if self.log.waiting:
+            self.log.update(self.log.begin(), phase=SavePhase.FAILED, error="the system ended before it was saved")
         self._background.shutdown(wait=True)
         self._collect()
 
@@ -186,13 +238,15 @@ class SaveSupervisor:
     def _collect(self) -> None:
         if self._pending is not None and self._pending.done():
             future, self._pending = self._pending, None
+            now = time.perf_counter()
+            self._status = replace(self._status, publish_s=self._status.publish_s + now - self._snapshot_ended_at)
             error = future.exception()
             if error is None:
-                self._count_success(future.result(), time.perf_counter() - self._began_at)
+                self._count_success(future.result(), now - self._began_at, self._report_id)
             else:
-                self._count_failure("no state was saved: the publish failed", error)
-        while self._afterwards and self._afterwards[0].done():
-            afterwards = self._afterwards.pop(0)
+                self._count_failure("no state was saved: the publish failed", error, self._report_id)
+        while self._afterwards and self._afterwards[0][1].done():
+            report_id, afterwards = self._afterwards.pop(0)
             error = afterwards.exception()
             if error is not None:
                 self._status = replace(
@@ -202,21 +256,30 @@ class SaveSupervisor:
                 )
                 self._log_error("retention failed", error)
             else:
-                self._status = replace(self._status, last_size_bytes=afterwards.result())
+                size = afterwards.result()
+                self._status = replace(
+                    self._status, last_size_bytes=size, size_bytes=self._status.size_bytes + (size or 0)
+                )
+                self.log.update(report_id, size_bytes=size)
 
-    def _count_success(self, path: UPath, duration_s: float) -> None:
+    def _count_success(self, path: UPath, duration_s: float, report_id: str) -> None:
         self._status = replace(
             self._status,
             saves=self._status.saves + 1,
             last_name=path.name,
             last_duration_s=duration_s,
             last_size_bytes=None,
+            last_committed_at=datetime.now(UTC),
         )
+        self.log.update(report_id, phase=SavePhase.COMMITTED, name=path.name, duration_s=duration_s)
         self._logged.clear()
-        self._afterwards.append(self._background.submit(self._after_commit, path))
+        self._afterwards.append((report_id, self._background.submit(self._after_commit, path)))
 
-    def _count_failure(self, what: str, error: BaseException) -> None:
-        self._status = replace(self._status, failures=self._status.failures + 1, last_error=f"{what}: {error!r}")
+    def _count_failure(self, what: str, error: BaseException, report_id: str | None = None) -> None:
+        described = f"{what}: {error!r}"
+        self._status = replace(self._status, failures=self._status.failures + 1, last_error=described)
+        if report_id is not None:
+            self.log.update(report_id, phase=SavePhase.FAILED, error=described)
         self._log_error(what, error)
 
     def _log_error(self, what: str, error: BaseException) -> None:

@@ -19,12 +19,14 @@ from pathlib import Path
 from typing_extensions import override
 
 from statevault.errors import FormatError
-from statevault.state_persistence import PersistentStateMixin, read_tree, write_tree
+from statevault.state_persistence import PersistentStateMixin, load_pickle, read_tree, write_tree
 
 __all__ = ["TimeController"]
 
 # An idle sleeper wakes this often although nothing happened: no wait is unbounded, whatever is missed.
 _LONGEST_WAIT_S = 60.0
+_FOREIGN_PREFIX = "scaled_anchor_"
+"""What PAMIQ-Core puts before the names of the clocks in its ``time.pkl``."""
 
 
 class TimeController(PersistentStateMixin):
@@ -163,19 +165,27 @@ class TimeController(PersistentStateMixin):
     @override
     def save_state(self, path: Path) -> None:
         """Save what the clocks show as the file `path` + ``.tree``."""
-        write_tree(self.state_dict(), _file(path))
+        write_tree(self.state_dict(), path.with_name(path.name + ".tree"))
 
     @override
     def load_state(self, path: Path) -> None:
         """Let the clocks go on where the saved ones stood.
 
+        A pickle that PAMIQ-Core wrote (`path` + ``.pkl``) is read where pickles are allowed.
+
         Raises:
             FileNotFoundError: No clock was saved under `path`.
             FormatError: The file does not hold the state of a clock.
+            PickleNotAllowedError: It is a pickle, and the store takes none.
         """
-        state = read_tree(_file(path))
+        file = path.with_name(path.name + ".tree")
+        pickle_file = path.with_name(path.name + ".pkl")
+        foreign = pickle_file.exists() and not file.exists()
+        state = load_pickle(pickle_file) if foreign else read_tree(file)
         if not isinstance(state, dict):
-            raise FormatError(f"{_file(path)} holds no state of a clock but a {type(state).__name__}")
+            raise FormatError(f"{pickle_file if foreign else file} holds no state of a clock: a {type(state).__name__}")
+        if foreign:
+            state = {name: state.get(_FOREIGN_PREFIX + name) for name in self._offsets}
         self.load_state_dict(state)
 
     def _read(self, clock: str) -> float:
@@ -193,7 +203,3 @@ class TimeController(PersistentStateMixin):
         if not self._paused:
             self._anchor_elapsed += (now - self._anchor_real) * self._scale
         self._anchor_real = now
-
-
-def _file(path: Path) -> Path:
-    return path.with_name(path.name + ".tree")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import UserDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,26 @@ class TrainersDict(UserDict[str, Trainer], PersistentStateMixin):
         Raises:
             FileNotFoundError: The state has nothing of a trainer; the message names it.
         """
-        for name, trainer in self.items():
+        self.load_members(path, self.member_names)
+
+    @property
+    def member_names(self) -> Collection[str]:
+        """The names of the trainers."""
+        return self.keys()
+
+    def load_members(self, path: Path, names: Collection[str]) -> None:
+        """Load some of the trainers from below ``path``.
+
+        Args:
+            path: As for :meth:`load_state`.
+            names: The names of the trainers.
+
+        Raises:
+            FileNotFoundError: The state has nothing of a trainer; the message names it.
+        """
+        for name in names:
             try:
-                trainer.load_state(path / name)
+                self[name].load_state(path / name)
             except FileNotFoundError as error:
                 raise FileNotFoundError(
                     f"the state has no trainer {name!r} ({error}): load a state that was saved with this trainer, "

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,18 @@ from tests.servers.commands import ACCESS_KEY, SECRET_KEY
 from tests.servers.raw import GcsRaw, S3Raw
 
 _BUCKET = "my-bucket"
+
+
+@pytest.fixture(autouse=True)
+def _default_port() -> Iterator[None]:
+    """The port of the web API for this test alone: examples launch agents with the default one.
+
+    Several test runs on one machine take turns.
+    """
+    lock = Path(tempfile.gettempdir()) / "statevault-tests-port-8319.lock"
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture

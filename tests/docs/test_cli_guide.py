@@ -148,6 +148,14 @@ def test_export_prints_what_the_guide_says(
     assert (tmp_path / "exported-again" / "notes" / "today.txt").read_text().startswith("all quiet")
 
 
+def test_import_prints_what_the_guide_says(url: str, run: Callable[..., Result], tmp_path: Path) -> None:
+    run("export", url, "latest", tmp_path / "exported")
+    printed = json.loads(run("import", tmp_path / "exported", url, "--name", "third-hand.state", "--json").stdout)
+    assert printed == documented("import")
+    [*_, imported] = json.loads(run("ls", url, "--json").stdout)
+    assert imported["metadata"] == {"imported_from": "exported"}
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("show", "third.state"), ("verify", "third.state"), ("cat", "third.state", "x"), ("export", "third.state", "x")],

@@ -23,6 +23,7 @@ from tests.docs.examples import ROOT
 PACKAGES = [
     "statevault",
     "statevault.codecs",
+    "statevault.console",
     "statevault.data",
     "statevault.data.impls",
     "statevault.errors",
@@ -30,15 +31,20 @@ PACKAGES = [
     "statevault.interaction",
     "statevault.launcher",
     "statevault.model",
+    "statevault.schedulers",
     "statevault.state_persistence",
     "statevault.storage",
+    "statevault.testing",
     "statevault.time",
     "statevault.torch",
     "statevault.trainer",
 ]
 
 # Of extras, or needed for one backend only.
-OPTIONAL = ["aiobotocore", "boto3", "botocore", "gcsfs", "gymnasium", "rich", "s3fs", "starlette", "torch", "typer"]
+OPTIONAL = [
+    *("aiobotocore", "boto3", "botocore", "gcsfs", "gymnasium", "httpx", "prometheus_client", "rich", "s3fs"),
+    *("starlette", "torch", "typer", "uvicorn"),
+]
 HEAVY = [*OPTIONAL, "blake3", "fsspec", "msgpack", "numpy", "pydantic", "upath", "zstandard"]
 
 

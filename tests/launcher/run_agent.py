@@ -22,6 +22,6 @@ if __name__ == "__main__":
         parts.models,
         parts.data,
         parts.trainers,
-        {"states_dir": sys.argv[1], "max_uptime": 60.0},
+        {"states_dir": sys.argv[1], "max_uptime": 60.0, "web_api_address": None},
     )
     print("returned", parts.agent.steps, flush=True)

@@ -25,6 +25,7 @@ def states(root: Path) -> list[StateInfo]:
 
 def go(parts: Parts, root: Path, **config: object) -> None:
     config.setdefault("max_uptime", 20.0)
+    config.setdefault("web_api_address", None)  # several test runs may share the machine
     launch(parts.interaction, parts.models, parts.data, parts.trainers, {"states_dir": root, **config})
 
 
@@ -49,7 +50,14 @@ def test_an_agent_learns_and_its_final_state_is_saved(tmp_path: Path) -> None:
     (state,) = states(tmp_path)
     assert state.metadata == {"exit": "clean"}
     with StateStore(tmp_path) as store:
-        assert list(store.open_state().manifest.components) == ["interaction", "models", "data", "trainers", "time"]
+        assert list(store.open_state().manifest.components) == [
+            "interaction",
+            "models",
+            "data",
+            "trainers",
+            "time",
+            "rng",
+        ]
 
 
 def test_a_launched_agent_goes_on_where_it_stood(tmp_path: Path) -> None:
@@ -93,7 +101,7 @@ def test_a_named_state_that_is_not_there_is_an_error_and_nothing_is_saved(tmp_pa
 
 
 def test_both_spellings_of_the_data_work_and_both_at_once_do_not(tmp_path: Path) -> None:
-    config = LaunchConfig(states_dir=tmp_path, max_uptime=0.05)
+    config = LaunchConfig(states_dir=tmp_path, max_uptime=0.05, web_api_address=None)
     parts = Parts()
     launch(
         interaction=parts.interaction,
@@ -217,7 +225,7 @@ def test_an_agent_without_models_data_and_trainers_runs(tmp_path: Path) -> None:
             self.agent.on_data_collectors_attached = lambda: None  # type: ignore[method-assign]
             self.agent.step = float  # type: ignore[method-assign,assignment]
 
-    launch(Mute().interaction, config={"states_dir": tmp_path, "max_uptime": 0.05})
+    launch(Mute().interaction, config={"states_dir": tmp_path, "max_uptime": 0.05, "web_api_address": None})
     assert len(states(tmp_path)) == 1
 
 
@@ -267,7 +275,13 @@ def test_states_are_saved_to_any_storage() -> None:
             parts.models,
             parts.data,
             parts.trainers,
-            {"states_dir": root, "saved_state_path": "latest", "max_uptime": 0.1, "max_keep_states": 1},
+            {
+                "states_dir": root,
+                "saved_state_path": "latest",
+                "max_uptime": 0.1,
+                "max_keep_states": 1,
+                "web_api_address": None,
+            },
         )
     with StateStore(root) as store:
         (state,) = store.states()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -340,6 +340,91 @@ def test_pickles_need_the_stores_consent_both_ways(tmp_path: Path, how: str) -> 
         store.register("p", pickling)
         store.load_state()
     assert pickling.loaded is threading.Lock
+
+
+class Threading(Pickling):
+    """Saves and loads in threads of its own, which inherit no context."""
+
+    @override
+    def save_state(self, path: Path) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(super().save_state, path).result()
+
+    @override
+    def load_state(self, path: Path) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(super().load_state, path).result()
+
+
+@pytest.mark.parametrize("how", ["pickle", "tree"])
+def test_threads_of_a_component_need_consent_as_well(tmp_path: Path, how: str) -> None:
+    with store_with(tmp_path) as store:
+        store.register("p", Threading(how))
+        with pytest.raises((PickleNotAllowedError, UnsupportedTypeError), match="allow_pickle"):
+            store.save_state()
+    component = Threading(how)
+    with StateStore(tmp_path, allow_pickle=True) as store:
+        store.register("p", component)
+        store.save_state()
+        assert [file.needs_allow_pickle for file in store.open_state().manifest.files] == [True]
+        store.load_state()
+    assert component.loaded is threading.Lock
+
+
+class SavingItself(Folder):
+    """Calls its own store from within."""
+
+    store: StateStore
+
+    @override
+    def save_state(self, path: Path) -> None:
+        self.store.save_state()
+
+
+def test_a_component_that_saves_its_own_store_is_told_so(tmp_path: Path) -> None:
+    component = SavingItself()
+    with store_with(tmp_path, component=component) as store:
+        component.store = store
+        with pytest.raises(StateVaultError, match="its own store"):
+            store.save_state()
+
+
+def test_latest_looks_again_when_states_are_pruned_meanwhile() -> None:
+    class Busy(DictStorage):
+        rounds = 0
+
+        @override
+        def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+            if key.startswith("_vault/commits/") and self.rounds > 0:
+                self.rounds -= 1
+                with store_with(self, folder=Folder(NEW)) as other:
+                    other.save_state()
+                    other.remove([key.rpartition(".")[0].partition(".")[2] + ".state"])
+            return super().get(key, start, end)
+
+    storage = Busy()
+    with store_with(storage, folder=Folder(OLD)) as store:
+        store.save_state(name="first.state")
+    folder = Folder()
+    storage.rounds = 1
+    with store_with(storage, folder=folder) as store:
+        assert store.load_state("latest").sequence == 2
+        assert folder.files == NEW
+
+
+def test_remove_takes_states_of_this_store_only(tmp_path: Path) -> None:
+    with store_with(tmp_path / "theirs", folder=Folder(OLD)) as theirs:
+        foreign = theirs.save_state(name="a.state")
+    with store_with(tmp_path / "mine", folder=Folder(OLD)) as store:
+        mine = store.save_state(name="a.state")
+        store.save_state(name="b.state")
+        with pytest.raises(StateNotFoundError, match="theirs"):
+            store.remove([foreign])
+        with pytest.raises(TypeError, match="several"):
+            store.remove("a.state")
+        with pytest.raises(InvalidNameError, match="latest"):
+            store.save_state(name="latest")
+        assert store.remove([mine]).removed == ("a.state",)
 
 
 class Dumping(Pickling):
