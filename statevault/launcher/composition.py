@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from statevault import time
 from statevault.data import DataBuffer, DataUsersDict
-from statevault.errors import MissingExtraError, StateNotFoundError
+from statevault.errors import MissingExtraError, StateNotFoundError, StatePrunedError
 from statevault.interaction import Interaction
 from statevault.launcher.config import DEFAULT_WEB_API_ADDRESS, LaunchConfig
 from statevault.launcher.retention import Retention
@@ -100,13 +100,13 @@ def launch(
         store.register("time", clock)
         if config.save_rng_state:
             store.register(_RNG, RandomGenerators())
-        _load(store, config)
+        resumed_from = _load(store, config)
 
         supervisor = SaveSupervisor(
             store,
             condition=config.condition() or never,
             metadata=config.state_metadata or nothing,
-            cleanup=_retention(store, config),
+            cleanup=_retention(store, config, resumed_from),
         )
         controller = ThreadController()
         # Registered in the order in which they pause: the agent acts on until a training step has ended.
@@ -177,23 +177,27 @@ def _serve(
     )
 
 
-def _load(store: StateStore, config: LaunchConfig) -> None:
+def _load(store: StateStore, config: LaunchConfig) -> str | None:
+    """Load the state to start from; its name, None for a fresh start."""
     if config.saved_state_path is None:
-        return
+        return None
     try:
         # States of runs without save_rng_state have no generators, and a run without it uses none.
-        store.load_state(config.saved_state_path, optional=[_RNG])
+        return store.load_state(config.saved_state_path, optional=[_RNG]).name
+    except StatePrunedError:
+        raise  # there were states, so that a fresh start would be a loss
     except StateNotFoundError:
         if str(config.saved_state_path) != LATEST:
             raise
         _logger.info("%s holds no state yet: the agent starts afresh", store.url)
+        return None
 
 
-def _retention(store: StateStore, config: LaunchConfig) -> Retention | None:
+def _retention(store: StateStore, config: LaunchConfig, resumed_from: str | None) -> Retention | None:
     keeper = config.states_keeper
     if keeper is None and config.max_keep_states > 0:
         keeper = LatestStatesKeeper(config.states_dir, config.max_keep_states, config.state_name_pattern)
-    return None if keeper is None else Retention(store, keeper)
+    return None if keeper is None else Retention(store, keeper, resumed_from=resumed_from)
 
 
 def _run(control: ControlThread, supervisor: SaveSupervisor, clock: time.TimeController) -> None:
@@ -224,6 +228,7 @@ def _save_final(supervisor: SaveSupervisor, failure: BaseException | None) -> No
         supervisor.save_final({EXIT: "clean"})
         return
     try:
-        supervisor.save_final({EXIT: f"error: {type(failure).__name__}: {failure}"[:_LONGEST_EXIT]})
+        how = f"error: {type(failure).__name__}: {failure}"[:_LONGEST_EXIT]
+        supervisor.save_final({EXIT: how.encode("utf-8", "backslashreplace").decode()})
     except Exception as error:  # noqa: BLE001 - the caller gets the failure, with this in its notes
         failure.add_note(f"the final state was not saved: {error!r}")

@@ -1,6 +1,7 @@
 """Saving and loading states: the store, its snapshots, its publishes, its catalog and its policies."""
 
 from statevault.codecs import load_pickle, read_tree, save_pickle, write_tree
+from statevault.state_persistence.commit import check_metadata
 from statevault.state_persistence.conditions import PeriodicSaveCondition
 from statevault.state_persistence.info import EXIT, LoadedState, StateInfo
 from statevault.state_persistence.keepers import LatestStatesKeeper, StatesKeeper
@@ -23,6 +24,7 @@ __all__ = [
     "StateInfo",
     "StateStore",
     "StatesKeeper",
+    "check_metadata",
     "load_pickle",
     "read_tree",
     "save_pickle",

@@ -49,6 +49,11 @@ class StateInfo:
     components: tuple[str, ...]
     metadata: dict[str, JsonValue] = field(hash=False)
 
+    @property
+    def is_after_error(self) -> bool:
+        """Whether it was saved when an error had ended its run: ``"latest"`` prefers others."""
+        return str(self.metadata.get(EXIT, "")).startswith("error")
+
     @classmethod
     def from_record(cls, record: CommitRecord, path: UPath) -> Self:
         """Describe the state of a commit marker whose folder is `path`."""

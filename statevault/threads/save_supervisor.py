@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from upath import UPath
 
 from statevault.errors import StateVaultError
-from statevault.state_persistence import StateStore
+from statevault.state_persistence import StateStore, check_metadata
 from statevault.threads.save_log import SaveLog, SavePhase, SaveReport
 
 __all__ = ["SaveStatus", "SaveSupervisor", "never", "nothing"]
@@ -171,7 +171,7 @@ class SaveSupervisor:
         self._report_id = self.log.begin()
         self._began_at = time.perf_counter()
         try:
-            self._pending = self._store.save_state_async(metadata=self._metadata())
+            self._pending = self._store.save_state_async(metadata=self._metadata_now())
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self._count_failure("no state was saved: the snapshot failed", error, self._report_id)
         self._snapshot_ended_at = time.perf_counter()
@@ -202,7 +202,7 @@ class SaveSupervisor:
         report_id = self.log.begin()
         began_at = time.perf_counter()
         try:
-            path = self._store.save_state(metadata={**self._last_metadata(), **metadata})
+            path = self._store.save_state(metadata={**self._metadata_now(), **metadata})
         except BaseException as error:
             self._count_failure("the final state was not saved", error, report_id)
             raise
@@ -211,11 +211,11 @@ class SaveSupervisor:
         self._count_success(path, duration_s, report_id)
         return path
 
-    def _last_metadata(self) -> Mapping[str, JsonValue]:
+    def _metadata_now(self) -> Mapping[str, JsonValue]:
         try:
-            return self._metadata()
-        except Exception as error:  # noqa: BLE001 - the final state is worth more than what is told about it
-            self._log_error("the metadata of the final state could not be had", error)
+            return check_metadata(self._metadata())
+        except Exception as error:  # noqa: BLE001 - a state is worth more than what is told about it
+            self._log_error("a state is saved without its metadata, which could not be had or is no JSON", error)
             return {}
 
     def close(self) -> None:

@@ -284,8 +284,8 @@ def test_states_are_saved_to_any_storage() -> None:
             },
         )
     with StateStore(root) as store:
-        (state,) = store.states()
-    assert state.sequence == 2
+        # The keeper would keep one; the one that the second run has begun with stays as well.
+        assert [state.sequence for state in store.states()] == [1, 2]
     assert second.agent.steps > first.agent.steps
 
 
@@ -311,3 +311,24 @@ def test_metadata_that_cannot_be_had_costs_no_final_state(tmp_path: Path, caplog
     go(Parts(), tmp_path, max_uptime=0.2, state_metadata=lambda: {"x": 1 / 0})
     assert [state.metadata for state in states(tmp_path)] == [{"exit": "clean"}]
     assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("metadata", [{"reward": float("nan")}, {"x": object()}, None, {"x": "\udce9"}])
+def test_metadata_that_is_no_json_costs_no_state(tmp_path: Path, metadata: object) -> None:
+    parts = Parts()
+    go(parts, tmp_path, max_uptime=0.4, save_state_condition=once(lambda: parts.agent.steps > 5),
+       state_metadata=lambda: metadata)  # fmt: skip
+    assert [state.metadata for state in states(tmp_path)] == [{}, {"exit": "clean"}]
+
+
+def test_an_error_that_no_file_could_hold_costs_no_final_state(tmp_path: Path) -> None:
+    parts = Parts()
+
+    def fall_over(observation: float) -> float:
+        raise ValueError("caf\udce9")
+
+    parts.agent.step = fall_over  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="caf"):
+        go(parts, tmp_path)
+    (state,) = states(tmp_path)
+    assert str(state.metadata["exit"]).startswith("error: ValueError: caf")

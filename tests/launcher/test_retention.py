@@ -44,3 +44,24 @@ def test_nothing_is_removed_when_all_are_to_be_kept() -> None:
 def test_a_keeper_that_would_keep_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="newest"):
         LatestStatesKeeper("", max_keep=0)
+
+
+def test_states_of_a_crash_loop_do_not_push_out_the_last_good_one() -> None:
+    with StateStore(DictStorage()) as store:
+        store.save_state(name="good.state", metadata={"exit": "clean"})
+        retention = Retention(store, LatestStatesKeeper("", max_keep=2))
+        for number in range(5):
+            retention(store.save_state(name=f"crash-{number}.state", metadata={"exit": "error: KeyError"}))
+        assert [info.name for info in store.states()] == ["good.state", "crash-3.state", "crash-4.state"]
+        for number in range(3):
+            retention(store.save_state(name=f"good-{number}.state"))
+        assert [info.name for info in store.states()] == ["good-1.state", "good-2.state"]
+
+
+def test_the_state_that_a_run_resumed_from_is_kept() -> None:
+    with StateStore(DictStorage()) as store:
+        store.save_state(name="resumed.state")
+        retention = Retention(store, LatestStatesKeeper("", max_keep=1), resumed_from="resumed.state")
+        for name in ("a.state", "b.state", "c.state"):
+            retention(store.save_state(name=name))
+        assert [info.name for info in store.states()] == ["resumed.state", "c.state"]
