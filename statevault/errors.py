@@ -98,7 +98,10 @@ class PickleNotAllowedError(StateVaultError, ValueError):
 
 
 class SaveFencedError(StateVaultError):
-    """The save was given up by a prune that took its writer for dead; nothing of it is visible."""
+    """The save was given up by a prune that took its writer for dead.
+
+    Nothing of it is visible, or, if the prune had seen its marker in time, all of it.
+    """
 
 
 class SaveSupersededError(StateVaultError):

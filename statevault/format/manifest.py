@@ -164,8 +164,13 @@ class Manifest(BaseModel):
         for path in (*paths, *(directory.path for directory in self.directories)):
             check_logical_path(path)
         check_no_path_is_a_folder(paths)
-        if not set(paths).isdisjoint(directory.path for directory in self.directories):
-            raise FormatError("a path is listed as a file and as a folder")
+        files = set(paths)
+        for directory in self.directories:
+            path = directory.path
+            while path:
+                if path in files:
+                    raise FormatError(f"{path!r} is a file, and {directory.path!r} is listed as a folder")
+                path = path.rpartition("/")[0]
         if len(set(self.components)) != len(self.components):
             raise FormatError("a component occurs twice")
         owners = [file.component for file in self.files] + [directory.component for directory in self.directories]

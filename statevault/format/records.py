@@ -33,7 +33,7 @@ __all__ = [
 FORMAT_VERSION = 1
 MAX_RECORD_SIZE = 16 * 1024 * 1024
 """Bytes; a larger record is refused before it is read. Bounds what a commit's metadata may hold."""
-MAX_MANIFEST_SIZE = 1024**3
+MAX_MANIFEST_SIZE = 256 * 1024**2
 
 StateName = Annotated[str, AfterValidator(check_state_name)]
 ComponentName = Annotated[str, AfterValidator(check_component_name)]

@@ -58,6 +58,7 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], object]] = {
     "a path twice": lambda m: m["files"][1].__setitem__(1, "models/p"),
     "a file that is a folder": lambda m: m["files"][1].__setitem__(1, "models/p/q"),
     "a folder that is a file": lambda m: m["directories"][0].__setitem__(1, "models/p"),
+    "a folder below a file": lambda m: m["directories"][0].__setitem__(1, "models/p/cache"),
     "an object outside the store": lambda m: m["objects"][0].__setitem__(0, "../secret"),
     "an object of the protocol": lambda m: m["objects"][0].__setitem__(0, "_vault/format.json"),
     "an object that is not listed": set_chunk(0, 7),
