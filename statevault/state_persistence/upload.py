@@ -32,7 +32,7 @@ __all__ = ["StateContent", "object_keys", "upload_files"]
 
 _logger = logging.getLogger(__name__)
 _CONCURRENT_FILES = 8
-_CONCURRENT_BIG_FILES = 2
+_CONCURRENT_BIG_FILES = 1
 _BIG_FILE = 8 * 1024**2
 _BYTES_AHEAD = 8 * 1024**2
 _SAMPLES = 5
@@ -82,7 +82,7 @@ def upload_files(storage: Storage, state: str, snapshot: Snapshot) -> StateConte
         def upload(index: int) -> ObjectEntry:
             return ObjectEntry(keys[index], storage.put(keys[index], bodies[index]))
 
-        # A big file is sent in several large parts at once, so that few of them fill the wire, and the memory.
+        # A big file is sent in several large parts at once, so that one of them fills the wire, and the memory.
         # The largest first: the last file to end should not be the longest.
         largest_first = sorted(range(len(bodies)), key=lambda index: -bodies[index].file.size)
         entries = run_all(lambda index: big if bodies[index].file.size >= _BIG_FILE else small, upload, largest_first)
