@@ -132,5 +132,5 @@ class DataUsersDict(UserDict[str, DataUser[Any]], PersistentStateMixin):
             except FileNotFoundError as error:
                 raise FileNotFoundError(
                     f"the state has no data {name!r} ({error}): load a state that was saved with this buffer, "
-                    "or leave its component out with load_state(..., components=[...])"
+                    "or load what fits with strict=False"
                 ) from error

@@ -183,7 +183,7 @@ def _load(store: StateStore, config: LaunchConfig) -> str | None:
         return None
     try:
         # States of runs without save_rng_state have no generators, and a run without it uses none.
-        return store.load_state(config.saved_state_path, optional=[_RNG]).name
+        return store.load_state(config.saved_state_path, strict=config.strict, optional=[_RNG]).name
     except StatePrunedError:
         raise  # there were states, so that a fresh start would be a loss
     except StateNotFoundError:

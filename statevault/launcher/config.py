@@ -41,6 +41,8 @@ class LaunchConfig:
         state_name_format: Makes the name of a state from the time, as :meth:`datetime.datetime.strftime` does.
         saved_state_path: A state to start from: a path, a URL, a state's name, or ``"latest"``, which starts
             afresh when there is none; None to start afresh.
+        strict: Whether that state must fit what is launched. False: load what fits, and log what was missing or left
+            over.
         save_state_condition: Asked several times a second: whether to save now. None for no automatic saves.
         save_state_interval: Seconds between automatic saves; infinity for none.
         state_metadata: Asked at each save while the threads stand still: a JSON object to keep with the state, such as
@@ -69,6 +71,7 @@ class LaunchConfig:
     states_dir: str | Path | InstanceOf[UPath] = Path("./states")
     state_name_format: Annotated[str, Field(min_length=1)] = DEFAULT_STATE_NAME_FORMAT
     saved_state_path: str | Path | InstanceOf[UPath] | None = None
+    strict: bool = True
     save_state_condition: Callable[[], bool] | None = None
     save_state_interval: PositiveFloat = math.inf
     state_metadata: Callable[[], Mapping[str, Any]] | None = None

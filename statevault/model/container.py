@@ -117,6 +117,6 @@ class TrainingModelsDict(UserDict[str, TrainingModel[Any]], PersistentStateMixin
             except FileNotFoundError as error:
                 raise FileNotFoundError(
                     f"the state has no model {name!r} ({error}): load a state that was saved with this model, "
-                    "or leave its component out with load_state(..., components=[...])"
+                    "or load what fits with strict=False"
                 ) from error
             model.sync()

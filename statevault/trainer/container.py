@@ -101,5 +101,5 @@ class TrainersDict(UserDict[str, Trainer], PersistentStateMixin):
             except FileNotFoundError as error:
                 raise FileNotFoundError(
                     f"the state has no trainer {name!r} ({error}): load a state that was saved with this trainer, "
-                    "or leave its component out with load_state(..., components=[...])"
+                    "or load what fits with strict=False"
                 ) from error

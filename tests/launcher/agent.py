@@ -121,9 +121,9 @@ class Parts:
         self.agent = Player(agent_fails_at)
         self.interaction = Interaction(self.agent, Target())
         self.guesser = Guesser()
-        self.models = {"guesser": self.guesser}
+        self.models: dict[str, TrainingModel[Any]] = {"guesser": self.guesser}
         self.data: dict[str, DataBuffer[Any, Any]] = {
             "experience": SequentialBuffer(["observation", "action"], max_size=100)
         }
         self.learner = Learner(trainer_fails_at)
-        self.trainers = {"learner": self.learner}
+        self.trainers: dict[str, Trainer] = {"learner": self.learner}

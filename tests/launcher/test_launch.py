@@ -12,10 +12,11 @@ import pytest
 from pydantic import ValidationError
 
 from statevault import time
+from statevault.data.impls import SequentialBuffer
 from statevault.errors import PauseTimeoutError, PickleNotAllowedError, StateNotFoundError
 from statevault.launcher import LaunchConfig, launch
 from statevault.state_persistence import LatestStatesKeeper, StateInfo, StateStore, load_pickle, save_pickle
-from tests.launcher.agent import Parts
+from tests.launcher.agent import Guesser, Learner, Parts
 
 
 def states(root: Path) -> list[StateInfo]:
@@ -92,6 +93,25 @@ def test_latest_of_an_empty_store_starts_afresh_and_says_so(tmp_path: Path, capl
     with caplog.at_level(logging.INFO):
         go(Parts(), tmp_path, saved_state_path="latest", max_uptime=0.05)
     assert "starts afresh" in caplog.text
+
+
+def test_a_state_of_other_parts_is_refused_or_loaded_as_far_as_it_fits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = Parts()
+    go(first, tmp_path, max_uptime=0.3)
+    second = Parts()
+    second.trainers["another"] = Learner()
+    second.data["unknown"] = second.data.pop("experience")
+    second.data["experience"] = SequentialBuffer(["observation", "action"], 100)
+    second.models["copy"] = Guesser()
+    with pytest.raises(FileNotFoundError, match="copy.*strict=False"):
+        go(second, tmp_path, saved_state_path="latest", max_uptime=0.05)
+    go(second, tmp_path, saved_state_path="latest", strict=False, max_uptime=0.1)
+    assert second.agent.steps > first.agent.steps
+    assert second.guesser.value >= first.guesser.value
+    for missing in ("trainers/another", "data/unknown", "models/copy"):
+        assert missing in caplog.text
 
 
 def test_a_named_state_that_is_not_there_is_an_error_and_nothing_is_saved(tmp_path: Path) -> None:
