@@ -130,7 +130,11 @@ class ManifestRef(BaseModel):
 
 
 class CommitRecord(Record):
-    """The commit marker: with its PUT the state exists."""
+    """The commit marker: with its PUT the state exists.
+
+    Attributes:
+        reuses: The other states in whose folders some of its objects lie.
+    """
 
     kind: ClassVar[str] = "commit marker"
     state: StateName
@@ -138,6 +142,7 @@ class CommitRecord(Record):
     created_at: AwareDatetime
     writer: str
     base: StateName | None = None
+    reuses: list[StateName] = Field(default_factory=list)
     files: Size
     size: Size
     stored_size: Size

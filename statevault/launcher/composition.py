@@ -91,6 +91,7 @@ def launch(
             config.state_name_format,
             storage_options=config.storage_options,
             allow_pickle=config.allow_pickle,
+            incremental=config.incremental,
         )
         stack.callback(store.close)
         store.register("interaction", interaction)

@@ -53,6 +53,7 @@ class LaunchConfig:
         states_cleanup_interval: Accepted and not needed: retention is applied after each save.
         storage_options: Options of the filesystem of `states_dir`, as fsspec takes them.
         allow_pickle: Whether states may hold pickles, which run code when they are loaded.
+        incremental: Whether a save uploads only what changed since an earlier state, to whose chunks it refers.
         save_rng_state: Whether the global random generators (of Python, NumPy and torch) are part of the states.
         timeout_for_all_threads_pause: Seconds in which all threads must come to a step boundary.
         max_attempts_to_pause_all_threads: How often that is tried before the agent goes on without a pause.
@@ -81,6 +82,7 @@ class LaunchConfig:
     states_cleanup_interval: PositiveFloat = 60.0
     storage_options: Mapping[str, Any] | None = Field(default=None, repr=False)  # holds secrets
     allow_pickle: bool = False
+    incremental: bool = True
     save_rng_state: bool = True
     timeout_for_all_threads_pause: PositiveFloat = 60.0
     max_attempts_to_pause_all_threads: PositiveInt = 3

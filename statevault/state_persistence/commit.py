@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -45,6 +45,7 @@ from statevault.format.records import (
 )
 from statevault.state_persistence.catalog import Catalog
 from statevault.state_persistence.names import StateNames
+from statevault.state_persistence.reuse import Base
 from statevault.state_persistence.snapshot import Snapshot
 from statevault.state_persistence.upload import StateContent, object_keys, upload_files
 from statevault.storage import Storage
@@ -72,15 +73,19 @@ class SaveRequest:
         name: The state's name, if the caller wants a certain one.
         writer: Who saves.
         metadata: What the caller wants to find in ``StateInfo.metadata``.
+        find_base: Given the names of the visible states, oldest first: the one whose chunks need not be uploaded again.
     """
 
     snapshot: Snapshot
     name: str | None
     writer: str
     metadata: Mapping[str, JsonValue]
+    find_base: Callable[[Sequence[StateKey]], Base | None] = lambda visible: None
 
 
-def commit_snapshot(storage: Storage, catalog: Catalog, names: StateNames, request: SaveRequest) -> CommitRecord:
+def commit_snapshot(
+    storage: Storage, catalog: Catalog, names: StateNames, request: SaveRequest
+) -> tuple[CommitRecord, Manifest]:
     """Publish a snapshot as a committed state.
 
     Args:
@@ -90,7 +95,7 @@ def commit_snapshot(storage: Storage, catalog: Catalog, names: StateNames, reque
         request: What is saved.
 
     Returns:
-        The commit marker: the state is visible and stays so until retention takes it.
+        The commit marker and the manifest: the state is visible and stays so until retention takes it.
 
     Raises:
         StateExistsError: The name is or was that of a state.
@@ -108,23 +113,35 @@ def commit_snapshot(storage: Storage, catalog: Catalog, names: StateNames, reque
     raise AssertionError("the last try returns or raises")
 
 
-def _commit_once(storage: Storage, catalog: Catalog, names: StateNames, request: SaveRequest) -> CommitRecord:
+def _commit_once(
+    storage: Storage, catalog: Catalog, names: StateNames, request: SaveRequest
+) -> tuple[CommitRecord, Manifest]:
     began = perf_counter()
-    # Step 1: the place in the order of states. (No base is chosen: every save is a full one.)
+    # Step 1: the place in the order of states, and the base.
     listing = catalog.listing(making=True)
     if listing.last_sequence >= MAX_SEQUENCE:
         raise FormatError(f"{storage.url} has a state with the last sequence number there is: use a new store")
     key = StateKey(listing.last_sequence + 1, _choose_name(listing.names, names, request))
-    # Step 2: the session, before any data: a prune that lists data after it also lists the session.
+    base = request.find_base(listing.visible)
+    # Step 2: the session, before any data: a prune that lists data after it also lists the session, and keeps what the
+    # base needs.
     session = SessionRecord(
-        state=key.state, sequence=key.sequence, writer=request.writer, base=None, started_at=datetime.now(UTC)
+        state=key.state,
+        sequence=key.sequence,
+        writer=request.writer,
+        base=None if base is None else base.key.state,
+        started_at=datetime.now(UTC),
     )
     _put_session(storage, session)
-    # Step 3 checks the base, if there is one.
+    # Step 3: only after the session. A prune that did not see it has put the tombstone of the base before. (A marker
+    # goes only where there is a tombstone, which stays for longer than any writer lives.)
     # Step 4: everything that the marker will name, durable and of the right size.
     try:
-        content = upload_files(storage, key.state, request.snapshot)
-        record = _put_manifest(storage, key, content, request)
+        if base is not None and catalog.is_tombstoned(base.key):
+            _logger.info("%s was removed meanwhile: all of %s is uploaded", base.key.state, key.state)
+            base = None
+        content = upload_files(storage, key.state, request.snapshot, base)
+        record, manifest = _put_manifest(storage, key, content, request, base)
         marker = _checked_marker(record)
     except Exception as error:
         _give_up(storage, session, request.snapshot, error)
@@ -150,7 +167,7 @@ def _commit_once(storage: Storage, catalog: Catalog, names: StateNames, request:
         record.new_size,
         perf_counter() - began,
     )
-    return record
+    return record, manifest
 
 
 def _give_up(storage: Storage, session: SessionRecord, snapshot: Snapshot, error: Exception) -> None:
@@ -199,14 +216,18 @@ def _put_session(storage: Storage, session: SessionRecord) -> None:
         raise StateExistsError(f"another writer is saving {session.state!r} to {storage.url}") from None
 
 
-def _put_manifest(storage: Storage, key: StateKey, content: StateContent, request: SaveRequest) -> CommitRecord:
+def _put_manifest(
+    storage: Storage, key: StateKey, content: StateContent, request: SaveRequest, base: Base | None
+) -> tuple[CommitRecord, Manifest]:
     snapshot = request.snapshot
+    # A base of which nothing could be used is none: the state stands on its own.
+    base_name = base.key.state if base is not None and content.reuses else None
     manifest = Manifest(
         state=key.state,
         sequence=key.sequence,
         created_at=snapshot.created_at,
         writer=request.writer,
-        base=None,
+        base=base_name,
         components=list(snapshot.components),
         directories=content.directories,
         objects=content.objects,
@@ -215,12 +236,13 @@ def _put_manifest(storage: Storage, key: StateKey, content: StateContent, reques
     packed = manifest.pack()
     stored = compress_chunk(packed)
     storage.put(manifest_key(key.state), stored)
-    return CommitRecord(
+    record = CommitRecord(
         state=key.state,
         sequence=key.sequence,
         created_at=snapshot.created_at,
         writer=request.writer,
-        base=None,
+        base=base_name,
+        reuses=content.reuses,
         files=len(content.files),
         size=manifest.size,
         stored_size=sum(file.stored_size for file in content.files),
@@ -229,6 +251,7 @@ def _put_manifest(storage: Storage, key: StateKey, content: StateContent, reques
         metadata=dict(request.metadata),
         manifest=ManifestRef(length=len(stored), size=len(packed), digest=digest(stored).hex()),
     )
+    return record, manifest
 
 
 def _check_fences(storage: Storage, key: StateKey) -> None:

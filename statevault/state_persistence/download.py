@@ -163,6 +163,10 @@ class StateReader:
         expected = (self.record.state, self.record.sequence, self.record.size, self.record.components)
         if (manifest.state, manifest.sequence, manifest.size, manifest.components) != expected:
             raise CorruptStateError(f"{self._where(key)} is not the one that its commit marker describes")
+        others = sorted({entry.key.partition("/")[0] for entry in manifest.objects} - {manifest.state})
+        if (manifest.base, others) != (self.record.base, self.record.reuses):
+            # A prune goes by the marker: what it does not name is not protected.
+            raise CorruptStateError(f"{self._where(key)} refers to other states than its commit marker says")
         return manifest
 
     def _decode(self, chunk: Chunk, stored: memoryview, path: str) -> bytes:

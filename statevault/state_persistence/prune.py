@@ -11,17 +11,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from statevault.errors import FormatError, ObjectNotFoundError
+from statevault.errors import FormatError, ObjectNotFoundError, StatePrunedError
 from statevault.format.keys import (
     SESSIONS,
     StateKey,
     abort_key,
     check_object_key,
     commit_key,
+    manifest_key,
     session_key,
     tombstone_key,
 )
-from statevault.format.records import MAX_RECORD_SIZE, AbortRecord, CommitRecord, SessionRecord, TombstoneRecord
+from statevault.format.records import MAX_RECORD_SIZE, AbortRecord, SessionRecord, TombstoneRecord
 from statevault.state_persistence.catalog import Catalog, Listing
 from statevault.state_persistence.download import StateReader
 from statevault.storage import ObjectInfo, Storage
@@ -69,7 +70,8 @@ def prune(
 
     Raises:
         FormatError: A record can't be read: nothing was deleted, since it might have protected something.
-        CorruptStateError: Likewise for a manifest.
+        CorruptStateError: Likewise for a commit marker or a manifest.
+        StatePrunedError: Likewise for a marker that has gone without a tombstone.
         StorageError: The storage failed; the next prune goes on where this one stopped.
     """
     # P0: the victims are dead before anything is listed, so that a writer that chose one as its base and did not
@@ -93,9 +95,13 @@ def prune(
     # P6
     bases = {session.base for session in sessions if session.base is not None and session.state not in dead}
     protected: set[str] = set()
+    holding_data = {_state_of(info) for info in data}
     for key in commits:
-        if key.state not in dead or key.state in bases:
-            protected |= _references(storage, catalog, catalog.record(key))
+        if key.state in bases and key.state in dead:
+            # Its own objects as well, and the manifest, which the next prune has to read once more.
+            protected |= {manifest_key(key.state)} | _references(storage, catalog, key)
+        elif key.state not in dead and not holding_data.isdisjoint(_reuses(catalog, key)):
+            protected |= _references(storage, catalog, key)
     # P7
     garbage = [info for info in data if info.key not in protected]
     storage.delete([info.key for info in garbage])
@@ -173,15 +179,35 @@ def _put_tombstone(storage: Storage, key: StateKey, *, by: str, reason: str) -> 
     storage.put(tombstone_key(*key), tombstone.to_json())
 
 
-def _references(storage: Storage, catalog: Catalog, record: CommitRecord) -> set[str]:
-    """All keys that a state needs.
+def _reuses(catalog: Catalog, key: StateKey) -> list[str]:
+    """The states in whose folders a visible one has objects. In its own nothing is deleted."""
+    try:
+        return catalog.record(key).reuses
+    except StatePrunedError:
+        return _unless_pruned(catalog, key)
 
-    A state without a base has all its objects in its own folder, where nothing of a living state is deleted:
-    its manifest need not be read.
+
+def _references(storage: Storage, catalog: Catalog, key: StateKey) -> set[str]:
+    """The keys of all data objects that a state needs."""
+    try:
+        manifest = StateReader(storage, catalog, catalog.record(key)).manifest
+    except StatePrunedError:
+        return set(_unless_pruned(catalog, key))
+    return {entry.key for entry in manifest.objects}
+
+
+def _unless_pruned(catalog: Catalog, key: StateKey) -> list[str]:
+    """Nothing, for a state that another prune has removed meanwhile.
+
+    That one took data only after it had looked for sessions: one that it did not see finds the tombstone in step 3 of
+    its save, and does without this base.
+
+    Raises:
+        StatePrunedError: There is no tombstone: the record was lost, and might have protected something.
     """
-    if record.base is None:
-        return set()
-    return {entry.key for entry in StateReader(storage, catalog, record).manifest.objects}
+    if catalog.is_tombstoned(key):
+        return []
+    raise StatePrunedError(f"the commit marker of {key.state!r} has gone without a tombstone: nothing was deleted")
 
 
 def _state_of(info: ObjectInfo) -> str:

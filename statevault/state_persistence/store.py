@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +34,7 @@ from statevault.state_persistence.mixin import PersistentState
 from statevault.state_persistence.names import DEFAULT_STATE_NAME_FORMAT, StateNames
 from statevault.state_persistence.plain_folder import PlainFolder
 from statevault.state_persistence.prune import PruneResult, prune
+from statevault.state_persistence.reuse import Base
 from statevault.state_persistence.selection import Selection
 from statevault.state_persistence.snapshot import take_snapshot
 from statevault.state_persistence.staging import Staging
@@ -69,6 +70,8 @@ class StateStore:
             one runs code of whoever can write to the store.
         staging_dir: Where snapshots are held before they are published; None for memory when they fit, else the
             folder for temporary files.
+        incremental: Whether a save refers to the unchanged chunks of an earlier state instead of uploading them again:
+            of the one that this object saved or loaded last, or, before that, of the newest in the store.
 
     Raises:
         InvalidNameError: The URL or the format can't be used.
@@ -83,6 +86,7 @@ class StateStore:
         storage_options: Mapping[str, Any] | None = None,
         allow_pickle: bool = False,
         staging_dir: str | os.PathLike[str] | None = None,
+        incremental: bool = True,
     ) -> None:
         if isinstance(states_dir, UPath) and storage_options is None:
             storage_options = states_dir.storage_options
@@ -100,6 +104,8 @@ class StateStore:
         self._others: dict[str, StateStore] = {}
         self._components_in_use = ExclusiveUse()
         self._last_size = 0
+        self._incremental = incremental
+        self._base: Base | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -137,28 +143,42 @@ class StateStore:
 
     # -- saving
 
-    def save_state(self, *, name: str | None = None, metadata: Mapping[str, JsonValue] | None = None) -> UPath:
+    def save_state(
+        self,
+        *,
+        name: str | None = None,
+        metadata: Mapping[str, JsonValue] | None = None,
+        base: StatePath | None = None,
+    ) -> UPath:
         """Save all components and wait until the state is committed.
 
         Args:
             name: The state's name; made from the time if not given.
             metadata: A JSON object that is kept with the state: ``{"reward": 231.5, "step": 40000}``.
+            base: A state of this store whose unchanged chunks need not be uploaded again; by default the store
+                chooses (`incremental`).
 
         Returns:
             The state's folder; a :class:`pathlib.Path` as well when the store is local.
 
         Raises:
             StateExistsError: `name` is or was the name of a state, perhaps of one whose save failed.
+            StateNotFoundError: There is no state `base`.
+            CorruptStateError: Its manifest is damaged.
             UnsupportedTypeError: A component holds a value that needs pickle, or `metadata` is not JSON.
             StagingSpaceError: There is no room for the snapshot.
             SaveFencedError: A prune took this writer for dead, again and again.
             StorageError: The storage failed; nothing of the state is visible, unless the error's notes say so.
             Exception: Whatever a component raises.
         """
-        return self._save(name=name, metadata=metadata, replaceable=False).result()
+        return self._save(name=name, metadata=metadata, base=base, replaceable=False).result()
 
     def save_state_async(
-        self, *, name: str | None = None, metadata: Mapping[str, JsonValue] | None = None
+        self,
+        *,
+        name: str | None = None,
+        metadata: Mapping[str, JsonValue] | None = None,
+        base: StatePath | None = None,
     ) -> Future[UPath]:
         """Take the snapshot now and publish it in the background.
 
@@ -168,27 +188,33 @@ class StateStore:
         Args:
             name: As for :meth:`save_state`.
             metadata: As for :meth:`save_state`.
+            base: As for :meth:`save_state`; its manifest is read before the snapshot is taken.
 
         Returns:
             What :meth:`save_state` returns, or raises after the snapshot was taken; :class:`SaveSupersededError` if a
             newer snapshot took its place.
 
         Raises:
+            StateNotFoundError: There is no state `base`.
+            CorruptStateError: Its manifest is damaged.
             UnsupportedTypeError: A component holds a value that needs pickle, or `metadata` is not JSON.
             StagingSpaceError: There is no room for the snapshot.
             Exception: Whatever a component raises.
         """
-        return self._save(name=name, metadata=metadata, replaceable=True)
+        return self._save(name=name, metadata=metadata, base=base, replaceable=True)
 
-    def _save(self, *, name: str | None, metadata: Mapping[str, JsonValue] | None, replaceable: bool) -> Future[UPath]:
+    def _save(
+        self, *, name: str | None, metadata: Mapping[str, JsonValue] | None, base: StatePath | None, replaceable: bool
+    ) -> Future[UPath]:
         checked = check_metadata(metadata)
+        find_base = self._base_finder(None if base is None else self._known_base(base))
         with self._components_in_use:
             snapshot = take_snapshot(
                 self._components, self._staging, size_hint=self._last_size, allow_pickle=self._allow_pickle
             )
             self._last_size = snapshot.size
             try:
-                request = SaveRequest(snapshot, name, self._writer, checked)
+                request = SaveRequest(snapshot, name, self._writer, checked, find_base)
                 return self._publisher.submit(
                     lambda: self._publish(request), discard=snapshot.close, replaceable=replaceable
                 )
@@ -197,8 +223,32 @@ class StateStore:
                 raise
 
     def _publish(self, request: SaveRequest) -> UPath:
-        record = commit_snapshot(self._storage, self._catalog, self._names, request)
+        record, manifest = commit_snapshot(self._storage, self._catalog, self._names, request)
+        self._base = Base.of(manifest)
         return self._storage.path(record.state)
+
+    def _base_finder(self, given: Base | None) -> Callable[[Sequence[StateKey]], Base | None]:
+        """What chooses the base of a save, when its turn has come."""
+
+        def find(visible: Sequence[StateKey]) -> Base | None:
+            base = given if given is not None else self._base
+            if base is not None and base.key in visible:
+                return base
+            if given is not None or not self._incremental or not visible:
+                return None
+            try:
+                return Base.of(self._open(visible[-1]).manifest)
+            except (CorruptStateError, StatePrunedError) as error:
+                _logger.warning("%s; all of the next state is uploaded", error)
+                return None
+
+        return find if given is not None or self._incremental else lambda visible: None
+
+    def _known_base(self, state: StatePath) -> Base:
+        store, key = self._resolve(state)
+        if store is not self:
+            raise StateNotFoundError(f"{state} is not in {self.url}: a state refers to chunks of its own store only")
+        return Base.of(self._open(key).manifest)
 
     def import_folder(
         self,
@@ -236,7 +286,7 @@ class StateStore:
         snapshot = source.snapshot(self._staging)
         try:
             # Not by the publisher: there it would take the place of a snapshot that waits.
-            return self._publish(SaveRequest(snapshot, name, self._writer, checked))
+            return self._publish(SaveRequest(snapshot, name, self._writer, checked, self._base_finder(None)))
         finally:
             snapshot.close()
 
@@ -449,6 +499,9 @@ class StateStore:
             selection = loader.load_state(reader, self._staging)
         # What was loaded tells how much room the next snapshot will take.
         self._last_size = max(self._last_size, reader.record.size)
+        if store is self and self._incremental:
+            # What was loaded has just been verified, as far as it was needed: a good base for the next save.
+            self._base = Base.of(reader.manifest)
         return _report(store._info(reader.record), selection, store.url)
 
     def _load_folder(self, loader: Loader, folder: PlainFolder) -> LoadedState:

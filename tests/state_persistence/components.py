@@ -7,6 +7,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from statevault.format.chunking import CHUNK_UNIT
 from statevault.state_persistence import PersistentStateMixin, StateStore
 
 Files = dict[str, bytes]
@@ -34,9 +35,11 @@ class Folder(PersistentStateMixin):
 
 
 def some_files(seed: int, *, size: int = 3000) -> Files:
-    """A few files: random bytes, text, an empty one, nested ones."""
+    """A few files: random bytes, text, an empty one, nested ones; one that is the same for all seeds, one in part."""
     source = random.Random(seed)
     return {
+        "frozen.bin": b"never changes",
+        "grown.bin": bytes(CHUNK_UNIT) + str(seed).encode(),
         "weights.bin": source.randbytes(size),
         "notes.txt": b"the same line over and over\n" * (size // 20) + str(seed).encode(),
         "empty": b"",

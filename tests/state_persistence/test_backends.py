@@ -54,7 +54,13 @@ def test_a_life_of_saving_loading_and_removing(target: StorageTarget) -> None:
             store.load_state("old.state")
         assert [info.name for info in store.states()] == ["new.state"]
         assert store.verify("latest").name == "new.state"
-    assert not any(key.startswith("old.state/") for key in target.raw.keys())  # noqa: SIM118 - not a mapping
+        shared = {entry.key for entry in store.open_state().manifest.objects if entry.key.startswith("old.state/")}
+        assert shared, "both have files that never change"
+        left = target.raw.keys()
+        assert {key for key in left if key.startswith("old.state/")} == shared
+        store.remove(["new.state"])
+        left = target.raw.keys()
+    assert not any(key.startswith(("old.state/", "new.state/")) for key in left)
 
 
 def test_a_users_path_reads_what_was_saved(target: StorageTarget) -> None:

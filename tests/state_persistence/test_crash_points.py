@@ -13,7 +13,7 @@ from datetime import timedelta
 import pytest
 
 from statevault.errors import CorruptStateError, StateVaultError, StorageError
-from statevault.format.keys import VAULT
+from statevault.format.keys import VAULT, manifest_key
 from statevault.state_persistence import StateStore
 from statevault.state_persistence.catalog import Catalog
 from statevault.state_persistence.prune import prune
@@ -44,13 +44,16 @@ def visible_contents(storage: DictStorage) -> dict[str, Files]:
 
 
 def check_no_garbage(storage: DictStorage) -> None:
-    """Two prunes leave the visible states' data, markers, and nothing else but what keeps dead names dead."""
+    """Two prunes leave what the visible states need, and nothing else but what keeps dead names dead."""
     catalog = Catalog(storage)
     for _ in range(2):
         prune(storage, catalog, [], by="test", reason="test", stale_after=timedelta(0))
     live = {key.state for key in Catalog(storage).listing().visible}
-    left = [key for key in storage.objects if not key.startswith(VAULT)]
-    assert {key.partition("/")[0] for key in left} == live
+    needed = {manifest_key(state) for state in live}
+    with StateStore(storage) as store:
+        for state in live:
+            needed |= {entry.key for entry in store.open_state(state).manifest.objects}
+    assert {key for key in storage.objects if not key.startswith(VAULT)} == needed
     assert Catalog(storage).listing().sessions == frozenset()
     assert {key.state for key in Catalog(storage).listing().commits} == live
 
@@ -68,13 +71,18 @@ def call_numbers() -> Iterator[int]:
 
 def test_a_save_makes_the_calls_of_the_protocol_in_its_order() -> None:
     failing = FailingStorage(a_store_with_a_state())
-    with store_with(failing, folder=Folder(NEW)) as store:
+    folder = Folder()
+    with store_with(failing, folder=folder) as store:
+        store.load_state("latest")
+        folder.files = dict(NEW)
+        failing.calls.clear()
         store.save_state(name="new.state")
     calls = failing.calls
     data = [i for i, call in enumerate(calls) if call.startswith("put new.state/") and "manifest" not in call]
     order = [
         calls.index("list _vault/"),
         calls.index("put _vault/sessions/new.state"),
+        calls.index("head _vault/tombstones/000000000001.old.state"),
         min(data),
         max(data),
         calls.index("list new.state/"),
@@ -87,7 +95,9 @@ def test_a_save_makes_the_calls_of_the_protocol_in_its_order() -> None:
     assert order == sorted(order)
     files = len([name for name, content in NEW.items() if content])
     assert sum(call.startswith(("put", "delete")) for call in calls) <= files + 5
-    assert sum(call.startswith(("list", "head")) for call in calls) <= 4
+    assert len(data) == files - 1, "the frozen file is not uploaded again"
+    assert sum(call.startswith(("list", "head")) for call in calls) <= 5
+    assert not any(call.startswith("get") for call in calls), "what was loaded is known"
 
 
 @pytest.mark.parametrize("failure", FAILURES)

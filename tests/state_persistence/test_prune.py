@@ -140,7 +140,14 @@ def a_store_with_shared_chunks() -> DictStorage:
     storage.put(manifest_key("child.state"), stored)
     reference = ManifestRef(length=len(stored), size=len(packed), digest=digest(stored).hex())
     marker = record.model_copy(
-        update={"state": "child.state", "sequence": 2, "base": "base.state", "new_size": 0, "manifest": reference}
+        update={
+            "state": "child.state",
+            "sequence": 2,
+            "base": "base.state",
+            "reuses": ["base.state"],
+            "new_size": 0,
+            "manifest": reference,
+        }
     )
     storage.put(commit_key(2, "child.state"), marker.to_json())
     return storage

@@ -173,7 +173,8 @@ def test_loading_from_an_empty_store_says_so(tmp_path: Path) -> None:
 
 
 def test_a_removed_state_is_known_to_have_been_pruned(tmp_path: Path) -> None:
-    with store_with(tmp_path, folder=Folder(OLD)) as store:
+    with StateStore(tmp_path, incremental=False) as store:
+        store.register("folder", Folder(OLD))
         store.save_state(name="old.state")
         store.save_state(name="new.state")
         result = store.remove(["old.state"])
