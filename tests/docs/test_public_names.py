@@ -112,9 +112,10 @@ def test_the_guide_has_every_method_of_a_store() -> None:
 
 
 def test_the_guide_has_every_field_of_launch_config() -> None:
-    text = (ROOT / "docs" / "agent.md").read_text(encoding="utf-8")
-    documented = set(re.findall(r"^\| `(\w+)` \| ", text.partition("## Launch")[2], flags=re.MULTILINE))
-    assert {field.name for field in dataclasses.fields(LaunchConfig)} <= documented
+    text = (ROOT / "docs" / "launch.md").read_text(encoding="utf-8")
+    table = text.partition("## Configuration\n")[2].partition("\n## ")[0]
+    documented = set(re.findall(r"^\| `(\w+)` \| ", table, flags=re.MULTILINE))
+    assert documented == {field.name for field in dataclasses.fields(LaunchConfig)}
 
 
 def test_the_readme_has_every_extra() -> None:
