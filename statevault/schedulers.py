@@ -90,8 +90,10 @@ class TimeIntervalScheduler(Scheduler):
 
     @override
     def is_available(self) -> bool:
-        """Tell whether the interval has passed since the previous call."""
-        return time.monotonic() - self._previous > self._interval
+        """Tell whether the interval has passed since the previous call, or the clock was set back since."""
+        passed = time.monotonic() - self._previous
+        # Loading a state can set the clock back, by any time: waiting for the old one would take as long.
+        return passed >= self._interval or passed < 0
 
     @override
     def update(self) -> None:

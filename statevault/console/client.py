@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from types import TracebackType
 from typing import Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -36,11 +37,18 @@ class WebApiClient:
             port: Its port.
             token: The bearer token, if it wants one.
             timeout: Seconds to wait for an answer.
+
+        Raises:
+            WebApiUnreachableError: The host can't be one, or the token fits no header.
         """
+        host = host.removeprefix("[").removesuffix("]")
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         # No proxy of the environment: the token is for this host only.
-        self._client = httpx.Client(base_url=self.url, headers=headers, timeout=timeout, trust_env=False)
+        try:
+            self._client = httpx.Client(base_url=self.url, headers=headers, timeout=timeout, trust_env=False)
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise WebApiUnreachableError(f"no system can be asked at {self.url!r}: {error}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +88,7 @@ class WebApiClient:
 
     def get_save(self, save_id: str) -> SaveView:
         """How the save of that id goes, or went."""
-        return self._ask("GET", f"/api/v1/saves/{save_id}", SaveView)
+        return self._ask("GET", f"/api/v1/saves/{quote(save_id, safe='')}", SaveView)
 
     def wait_for_save(self, save_id: str, *, timeout: float = 3600.0) -> SaveView:
         """Wait until the save of that id is committed or has failed.
@@ -119,7 +127,8 @@ class WebApiClient:
     def _send(self, method: str, path: str) -> httpx.Response:
         try:
             response = self._client.request(method, path)
-        except httpx.HTTPError as error:
+        # UnicodeError: a host that is no name in the DNS, such as one of 300 letters.
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise WebApiUnreachableError(f"no system answers at {self.url}: {error}") from error
         if response.is_success:
             return response

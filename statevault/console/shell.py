@@ -93,7 +93,7 @@ class Console(cmd.Cmd):
             except KeyboardInterrupt:
                 # Ctrl-C drops the line that is being typed, as in a shell.
                 self._print("")
-                self.intro = None
+                intro = self.intro = None
             else:
                 return
 

@@ -12,6 +12,9 @@ from statevault.threads import SaveLog, SaveReport, SystemStatus, TickStatistics
 
 __all__ = ["ControlledSystem", "StatesListing", "SystemSource"]
 
+# How long a second one waits for a listing that is under way.
+_PATIENCE_S = 1.0
+
 
 class ControlledSystem(Protocol):
     """A running system: :class:`statevault.threads.ControlThread` is one. Everything may be used from any thread."""
@@ -66,7 +69,10 @@ class StatesListing:
         Args:
             version: Changes when the store has other states, as far as this process knows.
         """
-        with self._lock:
+        # A storage may take minutes to fail. Then one request waits for it, not all that come meanwhile.
+        if not self._lock.acquire(timeout=_PATIENCE_S):
+            return self._listed[0], "the storage has not answered yet"
+        try:
             now = time.monotonic()
             if version != self._version or now - self._listed_at > self._max_age_s:
                 try:
@@ -75,6 +81,8 @@ class StatesListing:
                     self._listed = self._listed[0], repr(error)
                 self._version, self._listed_at = version, time.monotonic()
             return self._listed
+        finally:
+            self._lock.release()
 
 
 @dataclass(frozen=True, slots=True)

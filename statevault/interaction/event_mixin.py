@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 
 from typing_extensions import override
@@ -56,11 +55,24 @@ class InteractionWhole(InteractionPart):
 
     @override
     def teardown(self) -> None:
-        """Tear down all parts, in reverse order, each one even when another fails."""
-        with ExitStack() as stack:
-            stack.callback(super().teardown)
-            for part in self.parts().values():
-                stack.callback(part.teardown)
+        """Tear down all parts, in reverse order, each one even when another fails.
+
+        Raises:
+            BaseException: The first failure; later ones, which may follow from it, are its notes.
+        """
+        teardowns = [(type(self).__name__, super().teardown)]
+        teardowns += [(name, part.teardown) for name, part in self.parts().items()]
+        first: BaseException | None = None
+        for name, teardown in reversed(teardowns):
+            try:
+                teardown()
+            except BaseException as error:  # noqa: BLE001 - raised below
+                if first is None:
+                    first = error
+                else:
+                    first.add_note(f"the teardown of {name!r} failed as well: {error!r}")
+        if first is not None:
+            raise first
 
     @override
     def on_paused(self) -> None:

@@ -80,6 +80,9 @@ class IntervalAdjustor(ABC):
         Returns:
             Agent seconds since the last call, or since :meth:`reset`.
         """
+        if time.perf_counter() < self._previous:
+            # A loaded state has set the clock back: the old deadlines may lie days ahead.
+            self.reset()
         late_s = time.perf_counter() - self._deadline
         if late_s <= 0:
             self.adjust_impl()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import UserDict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from typing_extensions import override
 
@@ -18,6 +18,9 @@ __all__ = ["InferenceModelsDict", "TrainingModelsDict"]
 
 class InferenceModelsDict(UserDict[str, InferenceModel]):
     """Inference models by name."""
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise KeyError(f"there is no inference model {key!r}; there are {sorted(self.data)}")
 
 
 class TrainingModelsDict(UserDict[str, TrainingModel[Any]], PersistentStateMixin):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import nn
 from statevault.errors import FormatError, PickleNotAllowedError
 from statevault.state_persistence import read_tree, write_tree
 
-__all__ = ["copy_parameters", "load_parameters", "load_torch_file", "save_parameters"]
+__all__ = ["copy_parameters", "load_parameters", "load_torch_file", "read_torch_file", "save_parameters"]
 
 
 def copy_parameters(source: nn.Module, target: nn.Module) -> bool:
@@ -27,16 +28,14 @@ def copy_parameters(source: nn.Module, target: nn.Module) -> bool:
     Returns:
         False if the two do not have the same structure any more; nothing was copied then.
     """
-    sources, targets = _tensors(source), _tensors(target)
-    if sources.keys() != targets.keys():
+    if _structure(source) != _structure(target):
         return False
-    for name, tensor in sources.items():
-        other = targets[name]
-        if (tensor.shape, tensor.dtype, tensor.device) != (other.shape, other.dtype, other.device):
-            return False
-    with torch.no_grad():
+    sources, targets = _tensors(source), _tensors(target)
+    # A buffer that a forward pass has replaced, such as a recurrent state, is an inference tensor in the twin:
+    # only inference mode may change it.
+    with torch.inference_mode():
         for name, tensor in sources.items():
-            targets[name].copy_(tensor, non_blocking=True)
+            targets[name].copy_(tensor)
     for module, twin in zip(source.modules(), target.modules(), strict=True):
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             twin.set_extra_state(module.get_extra_state())
@@ -67,7 +66,7 @@ def load_parameters(module: nn.Module, file: Path) -> None:
     record = read_tree(file, mapped=True)
     try:
         state = OrderedDict(record["parameters"])
-        state._metadata = record["metadata"]  # type: ignore[attr-defined]  # noqa: SLF001
+        state._metadata = dict(record["metadata"])  # type: ignore[attr-defined]  # noqa: SLF001
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{file} does not hold the parameters of a torch module") from error
     _load(module, state, str(file))
@@ -78,19 +77,38 @@ def load_torch_file(module: nn.Module, file: Path) -> None:
 
     Raises:
         FileNotFoundError: There is no such file.
-        FormatError: It does not fit the module, which is as it was then.
+        FormatError: It is damaged, or does not fit the module, which is as it was then.
         PickleNotAllowedError: The file holds more than tensors and plain values.
     """
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise PickleNotAllowedError(
-            f"{file} holds more than tensors, and loading it could run code: save the module's state_dict() with "
-            "torch.save, not the module"
-        ) from error
+    state = read_torch_file(file)
     if not isinstance(state, Mapping):
         raise FormatError(f"{file} holds a {type(state).__name__}, not the state dict of a torch module")
     _load(module, state, str(file))
+
+
+def read_torch_file(file: Path) -> Any:
+    """Read what :func:`torch.save` wrote, on the CPU: tensors and plain values, no code in the file is run.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FormatError: It is damaged, or of another kind.
+        PickleNotAllowedError: The file holds more than tensors and plain values.
+    """
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise PickleNotAllowedError(
+            f"{file} holds more than tensors and plain values, or is no file of torch.save: it is not loaded, "
+            "because that could run code. Save the state_dict() of an object, not the object"
+        ) from error
+    except (OSError, MemoryError):
+        raise
+    # An empty file is an EOFError, a cut one a RuntimeError, others are struct.error, KeyError, UnicodeDecodeError…
+    except Exception as error:
+        raise FormatError(
+            f"{file} is damaged, or no file of torch.save ({type(error).__name__}: {str(error)[:100]}): copy or save "
+            "it again"
+        ) from error
 
 
 def _load(module: nn.Module, state: Mapping[str, Any], origin: str) -> None:
@@ -104,13 +122,39 @@ def _load(module: nn.Module, state: Mapping[str, Any], origin: str) -> None:
                 problems.append(f"{name} is a {type(saved).__name__}, not a tensor")
             elif saved.shape != value.shape:
                 problems.append(f"{name} has the shape {tuple(saved.shape)}, the module's {tuple(value.shape)}")
-    if problems:
+    if problems and not _is_converted(module, state):
         more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise FormatError(
             f"{origin} does not fit the {type(module).__name__}: {'; '.join(problems[:5])}{more}. Build the module "
             "as it was when the file was saved"
         )
     module.load_state_dict(state)
+
+
+def _is_converted(module: nn.Module, state: Mapping[str, Any]) -> bool:
+    """Whether torch makes the state fit: modules convert what their older versions saved."""
+    # On a copy, as torch does not undo what it loaded before a misfit. Only states that look wrong get here.
+    try:
+        copy.deepcopy(module).load_state_dict(state)
+    except Exception:  # noqa: BLE001 - hooks may raise anything; the caller tells what does not fit
+        return False
+    return True
+
+
+def _structure(module: nn.Module) -> list[Hashable]:
+    """What two modules have in common if the values of one fit the other, and make it the same function."""
+    first: dict[int, str] = {}
+    modules = [
+        (name, first.setdefault(id(part), name), type(part))
+        for name, part in module.named_modules(remove_duplicate=False)
+    ]
+    # The first name of a tensor tells with which others it is tied.
+    tensors = [
+        (name, first.setdefault(id(tensor), name), tensor.shape, tensor.dtype, tensor.device)
+        for named in (module.named_parameters, module.named_buffers)
+        for name, tensor in named(remove_duplicate=False)
+    ]
+    return [*modules, *tensors]
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:

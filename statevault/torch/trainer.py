@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import pickle
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, overload
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
-from statevault.errors import FormatError, PickleNotAllowedError
+from statevault.errors import FormatError
 from statevault.state_persistence import read_tree, write_tree
+from statevault.torch.parameters import read_torch_file
 from statevault.torch.training_model import TorchTrainingModel
 from statevault.trainer import Trainer
 
@@ -156,7 +155,8 @@ class TorchTrainer(Trainer):
 
         Raises:
             FileNotFoundError: Nothing was saved under this path.
-            FormatError: The file is not a trainer's, or does not fit the optimizers.
+            FormatError: The file is not a trainer's, is damaged, or does not fit the optimizers.
+            PickleNotAllowedError: A file of PAMIQ-Core holds more than tensors and plain values.
         """
         super().load_state(path)
         saved = _read(path)
@@ -193,14 +193,6 @@ def _read(path: Path) -> _Saved | None:
             return _Saved(dict(record["optimizers"]), dict(record["lr_schedulers"]))
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"{file} does not hold the state of optimizers") from error
-    optimizers = {file.name.removesuffix(".optim.pt"): _torch_file(file) for file in path.glob("*.optim.pt")}
-    lr_schedulers = {file.name.removesuffix(".lrsch.pt"): _torch_file(file) for file in path.glob("*.lrsch.pt")}
+    optimizers = {file.name.removesuffix(".optim.pt"): read_torch_file(file) for file in path.glob("*.optim.pt")}
+    lr_schedulers = {file.name.removesuffix(".lrsch.pt"): read_torch_file(file) for file in path.glob("*.lrsch.pt")}
     return _Saved(optimizers, lr_schedulers) if optimizers or lr_schedulers else None
-
-
-def _torch_file(file: Path) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise PickleNotAllowedError(f"{file} holds more than tensors and plain values: it is not loaded") from error
-    return state

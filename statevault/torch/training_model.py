@@ -24,7 +24,8 @@ class TorchTrainingModel(TrainingModel[TorchInferenceModel[M]], Generic[M]):
 
     The module stays the same object for good, so optimizers can hold on to its parameters. A :meth:`sync`
     copies it into a spare module that no inference uses, then lets the spare one be the inference model's:
-    inference never waits for a copy. The price is memory for two copies instead of one.
+    inference never waits for a copy. The price is memory for two copies instead of one. On a GPU, train and infer
+    on the same CUDA stream, as the default one is: its order is what lets a copy end before an inference uses it.
 
     Attributes:
         model: The module.
@@ -59,7 +60,7 @@ class TorchTrainingModel(TrainingModel[TorchInferenceModel[M]], Generic[M]):
             AttributeError: The module has no method of the given name.
             ValueError: What has that name is no method, or nobody would use the model.
             FileNotFoundError: There is no file with parameters.
-            FormatError: The parameters in the file do not fit the module.
+            FormatError: The file is damaged, or its parameters do not fit the module.
             PickleNotAllowedError: The file holds more than tensors.
         """
         super().__init__(has_inference_model, inference_thread_only)
@@ -81,6 +82,9 @@ class TorchTrainingModel(TrainingModel[TorchInferenceModel[M]], Generic[M]):
     @override
     def sync_impl(self, inference_model: TorchInferenceModel[M]) -> None:
         """Let inferences that begin from now on use the present parameters; waits for none that is running.
+
+        Parameters, buffers and extra state (:meth:`torch.nn.Module.get_extra_state`) are brought up to date, and
+        exchanged submodules; not plain attributes, such as the ``p`` of a dropout.
 
         Args:
             inference_model: The inference side.

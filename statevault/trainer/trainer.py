@@ -153,6 +153,9 @@ class Trainer(ABC, PersistentStateMixin):
             return True
         source: DataSource = self.get_data_user(self._training_condition_data_user)
         source.update()
+        # A clock that was not loaded with the trainer may be behind the time of the previous run: samples collected
+        # from here on are new, not only those after the clock has caught up.
+        self._previous_training_time = min(self._previous_training_time, time.time())
         return (
             len(source) >= self._min_buffer_size
             and source.count_data_added_since(self._previous_training_time) >= self._min_new_data_count

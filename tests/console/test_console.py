@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import os
 import pty
 import re
 import select
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+from typing_extensions import override
+
+from statevault.console import Console, WebApiClient
 from tests.cli.run import statevault
 from tests.console.running import LIMIT_S, free_port, launched
 
@@ -159,6 +167,58 @@ def test_ctrl_c_drops_the_line_and_not_the_console() -> None:
         terminal.expect(r"\(offline\)> ")
         terminal.type("quit\n")
         assert terminal.wait() == 0
+
+
+def test_ctrl_c_does_not_print_the_greeting_again(capsys: pytest.CaptureFixture[str]) -> None:
+    class Keyboard(Console):
+        keys: Iterator[str | KeyboardInterrupt]
+
+        @override
+        def precmd(self, line: str) -> str:
+            key = next(self.keys)
+            if isinstance(key, KeyboardInterrupt):
+                raise key
+            return key
+
+    for greeting in (None, "Good morning"):
+        Keyboard.keys = iter([KeyboardInterrupt(), "quit"])
+        with WebApiClient("localhost", free_port()) as client:
+            shell = Keyboard(client)
+            shell.use_rawinput = False
+            shell.stdin = io.StringIO("\n" * 10)
+            shell.cmdloop(greeting)
+        assert capsys.readouterr().out.count(greeting or "statevault console for") == 1
+
+
+def test_a_server_that_hangs_up_or_is_another_one_is_told() -> None:
+    answers = [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", b"SSH-2.0-OpenSSH_9.6\r\n"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for number in itertools.count():
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(4096)
+                    # Each answer is given to a command and to the prompt behind it.
+                    connection.sendall(answers[number // 2 % len(answers)])
+
+        threading.Thread(target=serve, daemon=True).start()
+        with console(server.getsockname()[1]) as terminal:
+            terminal.expect(r"\(offline\)> ")
+            terminal.type("status\n")
+            terminal.expect("no system answers at http://localhost:")
+            terminal.expect(r"\(refused\)> ")
+            terminal.type("status\n")
+            terminal.expect("did not answer as the web API of a system does")
+            terminal.expect(r"\(offline\)> ")
+            terminal.type("save\n")
+            terminal.expect("no system answers at http://localhost:")
+            terminal.type("quit\n")
+            assert terminal.wait() == 0
+        server.shutdown(socket.SHUT_RDWR)
 
 
 def test_the_token_comes_from_the_environment(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def ask(system: Launched, headers: dict[str, str], method: str = "GET", path: st
     return httpx.request(method, f"http://127.0.0.1:{system.port}{path}", headers=headers)
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "[::1]", "robot.example"])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "[::1]", "robot.example", "Robot.Example"])
 def test_names_of_this_machine_pass(local: Launched, host: str) -> None:
     assert ask(local, {"Host": f"{host}:{local.port}"}).status_code == 200
     assert ask(local, {"Host": host}).status_code == 200
@@ -46,7 +46,18 @@ def test_names_of_this_machine_pass(local: Launched, host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "192.168.1.7", "evil@localhost.x", "[", ""],
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "192.168.1.7",
+        "evil@localhost.x",
+        "0.0.0.0",
+        "[::2]",
+        "localhost.",
+        "[",
+        "",
+    ],
 )
 def test_other_names_do_not_so_that_dns_rebinding_fails(local: Launched, host: str) -> None:
     for path in ("/api/status", "/metrics", "/api/nothing", "/api/openapi.json"):

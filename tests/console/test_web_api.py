@@ -10,7 +10,15 @@ from typing import Any
 import httpx
 import pytest
 
-from statevault.console import StatesListing, SystemSource, WebApiClient, WebApiError, WebApiServer, web_api
+from statevault.console import (
+    StatesListing,
+    SystemSource,
+    WebApiClient,
+    WebApiError,
+    WebApiServer,
+    WebApiUnreachableError,
+    web_api,
+)
 from statevault.state_persistence import StateStore
 from statevault.threads import TickStatistics
 from tests.console.running import LIMIT_S, Launched, launched, until
@@ -73,6 +81,8 @@ def test_a_save_can_be_followed_from_its_wish_to_its_commit(tmp_path: Path) -> N
             info = store.info(saved.state or "")
         saved = system.client.get_save(save_id)
         assert info.size == saved.size_bytes
+        with pytest.raises(WebApiError, match="no save of this run"):
+            system.client.get_save(f"{save_id}?")
         assert saved.snapshot_s is not None
         assert saved.duration_s is not None
         assert 0 < saved.snapshot_s <= saved.duration_s
@@ -194,6 +204,15 @@ def test_a_save_that_waits_when_the_system_ends_is_the_final_state(tmp_path: Pat
         assert [state.metadata for state in store.states()] == [{}, {"exit": "clean"}]
 
 
+def test_a_host_or_a_token_that_can_be_none_is_an_unreachable_system() -> None:
+    for host in ("::zz", "a\nb", "localhost:80", "a" * 300, "..", "ü" * 80):
+        with pytest.raises(WebApiUnreachableError, match="no system"), WebApiClient(host, 1) as client:
+            client.get_status()
+    with pytest.raises(WebApiUnreachableError, match="codec"):
+        WebApiClient(token="ümlaut")
+    assert WebApiClient("[::1]", 1).url == WebApiClient("::1", 1).url == "http://[::1]:1"
+
+
 def test_failures_have_one_shape(tmp_path: Path) -> None:
     with launched(tmp_path) as system:
         for method, path, status, code in [
@@ -239,6 +258,39 @@ def test_a_bug_is_a_500_without_details_and_the_server_goes_on(
         until(lambda: "a secret of the implementation" in caplog.text)
         with WebApiClient("127.0.0.1", server.port) as client:
             assert client.get_status() == "active"
+
+
+def test_a_storage_that_does_not_answer_holds_up_nothing_but_its_own_listing(system: System) -> None:
+    asked, gate = threading.Event(), threading.Event()
+    listings = 0
+
+    def names() -> list[str]:
+        nonlocal listings
+        listings += 1
+        asked.set()
+        assert gate.wait(LIMIT_S)
+        return ["a.state"]
+
+    source = SystemSource(system.control, TickStatistics, StatesListing("s3://slow", names))
+    with WebApiServer("127.0.0.1", 0) as server:
+        server.start(web_api(source, host="127.0.0.1"))
+        waiting: list[threading.Thread] = []
+        try:
+            waiting += [threading.Thread(target=httpx.get, args=(f"{server.url}/api/v1/system",), daemon=True)]
+            waiting[0].start()
+            assert asked.wait(LIMIT_S)
+            with WebApiClient("127.0.0.1", server.port) as client:
+                assert "statevault_phase" in client.get_metrics()
+                assert client.get_status() == "active"
+                states = client.get_system().states
+                assert (states.newest, states.error) == ([], "the storage has not answered yet")
+                assert listings == 1
+                gate.set()
+                until(lambda: client.get_system().states.newest == ["a.state"])
+        finally:
+            gate.set()
+            for thread in waiting:
+                thread.join(LIMIT_S)
 
 
 def test_a_storage_that_fails_is_shown_beside_what_was_listed_last(system: System) -> None:

@@ -40,7 +40,7 @@ class Balancer(GymAgent[Any, int]):
 class Walk(gymnasium.Env[Any, Any]):
     """A random walk that can tell its whole state."""
 
-    observation_space = gymnasium.spaces.Discrete(100)
+    observation_space: gymnasium.spaces.Space[Any] = gymnasium.spaces.Discrete(100)
     action_space = gymnasium.spaces.Discrete(2)
 
     def __init__(self) -> None:
@@ -142,6 +142,39 @@ class TestGymEnvironment:
         env.affect(GymAction(0, need_reset=True))
         assert isinstance(env.observe(), tuple)
         env.teardown()
+
+    @pytest.mark.parametrize("steps", [0, 2, 3], ids=["begin", "middle", "cut short"])
+    def test_nested_observations_are_saved_with_the_episode(self, steps: int, tmp_path: Path) -> None:
+        spaces = gymnasium.spaces
+
+        class Nested(Walk):
+            observation_space = spaces.Dict(
+                {
+                    "joints": spaces.Box(-1, 1, (3,)),
+                    "hand": spaces.Dict({"held": spaces.Tuple((spaces.Discrete(2), spaces.MultiBinary(3)))}),
+                    "words": spaces.Text(5),
+                }
+            )
+
+            def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+                place, _ = super().reset(**arguments)
+                return self.observation_space.sample(), {"place": np.float64(place)}
+
+            def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+                super().step(action)
+                cut = np.bool_(len(self.trail) == 3)
+                return self.observation_space.sample(), np.float32(1), False, cut, {"trail": np.arange(2)}  # type: ignore[return-value]
+
+        env = GymEnvironment(Nested())
+        env.setup()
+        for _ in range(steps):
+            env.affect(GymAction(1))
+        assert isinstance(env.observe(), tuple) == (steps == 3)
+        env.save_state(tmp_path / "env")
+        again = GymEnvironment(Nested())
+        again.load_state(tmp_path / "env")
+        again.setup()
+        assert repr(again.observe()) == repr(env.observe())
 
     def test_an_agent_plays_many_episodes(self) -> None:
         agent = Balancer()

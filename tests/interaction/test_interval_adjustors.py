@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -93,6 +95,15 @@ class TestGrid:
         grid.adjust()
         assert grid.waits == pytest.approx([1.5])
 
+    def test_a_clock_that_a_loaded_state_sets_back_begins_a_new_grid(self) -> None:
+        move(100_000)
+        grid = Grid(1.0)
+        move(-99_000)
+        grid.adjust()
+        grid.adjust()
+        assert grid.waits == pytest.approx([1001, 1002])
+        assert grid.overruns == 0
+
     def test_overruns_are_logged_but_do_not_fill_the_log(self, caplog: pytest.LogCaptureFixture) -> None:
         grid = Grid(1.0)
         with caplog.at_level(logging.WARNING):
@@ -145,3 +156,28 @@ def test_resuming_excuses_the_step_that_was_held_up() -> None:
     move(2500)
     interaction.adjustor.adjust()
     assert interaction.adjustor.overruns == 0
+
+
+def test_the_grid_outlasts_overruns_pauses_and_changes_of_scale_on_the_real_clock() -> None:
+    interval = 0.02
+    grid = SleepIntervalAdjustor(interval)
+    begin = grid.reset()
+    waits = []
+    try:
+        for step in range(24):
+            if step == 4:
+                time.fixed_sleep(2.5 * interval)
+            elif step == 8:
+                time.pause()
+                threading.Timer(3 * interval, time.resume).start()
+            elif step in {12, 18}:
+                time.set_time_scale(3.0 if step == 12 else 1.0)
+            waits.append(grid.deadline - begin)
+            grid.adjust()
+    finally:
+        time.set_time_scale(1.0)
+        time.resume()
+    places = [wait / interval for wait in waits]
+    assert places == pytest.approx([round(place) for place in places], abs=1e-6)
+    assert all(later > earlier for earlier, later in itertools.pairwise(places))
+    assert places[5] - places[4] >= 2, "deadlines that passed are dropped"

@@ -176,6 +176,26 @@ def test_every_part_is_torn_down_though_one_fails() -> None:
     assert sorted(diary) == [("agent", "teardown"), ("env", "teardown")]
 
 
+def test_the_first_failure_of_a_teardown_is_raised_and_names_the_others() -> None:
+    diary: list[tuple[str, str]] = []
+
+    class Broken(TEnvironment):
+        def teardown(self) -> None:
+            super().teardown()
+            raise OSError("the motor does not answer")
+
+    class AlsoBroken(TAgent):
+        def teardown(self) -> None:
+            super().teardown()
+            raise KeyError("no motor")
+
+    interaction = Interaction(Parent({"hand": AlsoBroken(diary, "hand")}), Broken(diary, "env"))
+    with pytest.raises(OSError, match="the motor") as caught:
+        interaction.teardown()
+    assert diary == [("env", "teardown"), ("hand", "teardown")]
+    assert caught.value.__notes__ == ["the teardown of 'agent' failed as well: KeyError('no motor')"]
+
+
 def test_parts_without_state_need_no_folder(tmp_path: Path) -> None:
     interaction = Interaction(Plain(), TEnvironment([], "env", 3))
     interaction.save_state(tmp_path / "i")

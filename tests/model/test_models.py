@@ -87,6 +87,8 @@ def test_trainers_do_not_see_models_for_the_inference_thread_only() -> None:
         models["frozen"]
     with pytest.raises(KeyError, match=r"no model 'x'; there are \['both', 'frozen', 'trained'\]"):
         models["x"]
+    with pytest.raises(KeyError, match=r"no inference model 'x'; there are \['both', 'frozen'\]"):
+        models.inference_models_dict["x"]
 
 
 def test_the_acting_side_sees_models_that_infer() -> None:

@@ -86,6 +86,39 @@ def test_time_intervals_are_of_the_agents_time(clock: time.TimeController) -> No
     assert len(calls) == 3
 
 
+def test_an_interval_of_zero_is_every_update_also_while_the_clock_stands(clock: time.TimeController) -> None:
+    calls: list[float] = []
+    scheduler = TimeIntervalScheduler(0, [lambda: calls.append(time.monotonic())])
+    for _ in range(3):
+        scheduler.update()
+    assert clock.is_paused()
+    assert len(calls) == 3
+
+
+def test_an_endless_interval_is_the_first_update_only(clock: time.TimeController) -> None:
+    calls: list[float] = []
+    scheduler = TimeIntervalScheduler(math.inf, [lambda: calls.append(time.monotonic())])
+    for _ in range(3):
+        scheduler.update()
+        advance(clock, 1e9)
+    assert len(calls) == 1
+    advance(clock, -3e9)
+
+
+def test_a_clock_that_a_loaded_state_sets_back_does_not_stop_a_scheduler(clock: time.TimeController) -> None:
+    calls: list[float] = []
+    scheduler = TimeIntervalScheduler(10.0, [lambda: calls.append(time.monotonic())])
+    scheduler.update()
+    advance(clock, -1e6)
+    for _ in range(3):
+        scheduler.update()
+    assert len(calls) == 2
+    advance(clock, 10.5)
+    scheduler.update()
+    assert len(calls) == 3
+    advance(clock, 1e6 - 10.5)
+
+
 def test_a_time_interval_that_fails_is_tried_again(clock: time.TimeController) -> None:
     scheduler = TimeIntervalScheduler(10.0, [lambda: 1 / 0])  # type: ignore[list-item]
     with pytest.raises(ZeroDivisionError):

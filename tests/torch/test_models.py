@@ -126,6 +126,76 @@ class TestSync:
             model.sync()
             assert_same(model.inference_model.module, model.model)
 
+    @pytest.mark.parametrize("change", ["add", "remove", "replace"])
+    def test_a_change_of_modules_without_tensors_is_copied_too(self, change: str) -> None:
+        model = TorchTrainingModel(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.ReLU()))
+        for _ in range(2):
+            model.sync()
+        if change == "add":
+            model.model.append(nn.Softplus())
+        elif change == "remove":
+            del model.model[2]
+        else:
+            model.model[1] = nn.Tanh()
+        x = torch.randn(5, 2)
+        for _ in range(3):
+            model.sync()
+            assert torch.equal(model.inference_model(x), evaluate(model.model, x))
+
+    def test_tensors_that_are_tied_otherwise_are_synced_so(self) -> None:
+        class Three(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.a, self.b, self.c = (nn.Linear(2, 2, bias=False) for _ in range(3))
+                self.c.weight = self.a.weight
+
+            @override
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return cast("torch.Tensor", self.c(x))
+
+        model = TorchTrainingModel(Three(), dtype=torch.bfloat16)
+        x = torch.randn(5, 2, dtype=torch.bfloat16)
+        for _ in range(2):
+            model.sync()
+        assert model.inference_model.module.c.weight is model.inference_model.module.a.weight
+        model.model.c.weight = model.model.b.weight
+        for _ in range(3):
+            model.sync()
+            assert model.inference_model.module.c.weight is model.inference_model.module.b.weight
+            assert torch.equal(model.inference_model(x), evaluate(model.model, x))
+
+    def test_a_parametrized_module_is_not_copied_anew(self) -> None:
+        model = TorchTrainingModel(nn.utils.parametrizations.weight_norm(nn.Linear(4, 2)))
+        x, used = torch.randn(5, 4), []
+        for _ in range(6):
+            used.append(model.inference_model.module)
+            train(model)
+            model.sync()
+            assert torch.equal(model.inference_model(x), evaluate(model.model, x))
+        assert used[1] is used[3] is used[5]
+
+    def test_a_buffer_that_inference_replaces_does_not_stop_the_syncs(self) -> None:
+        class Recurrent(nn.Module):
+            memory: torch.Tensor
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.cell = nn.Linear(2, 2)
+                self.register_buffer("memory", torch.zeros(2))
+
+            @override
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                self.memory = torch.tanh(self.cell(x) + self.memory)
+                return self.memory
+
+        model = TorchTrainingModel(Recurrent())
+        for _ in range(4):
+            model.inference_model(torch.ones(2))
+            with torch.no_grad():
+                model.model.cell.weight += 1
+            model.sync()
+            assert torch.equal(model.inference_model.module.cell.weight, model.model.cell.weight)
+
     def test_extra_state_is_synced(self) -> None:
         class Counting(nn.Linear):
             count = 0
@@ -406,6 +476,50 @@ class TestState:
             self.make().load_state(tmp_path / "m")
         with pytest.raises(FileNotFoundError, match=r"none\.tree"):
             self.make().load_state(tmp_path / "none")
+
+    def test_what_older_versions_of_modules_saved_is_converted_as_torch_does(self, tmp_path: Path) -> None:
+        old = {name: value for name, value in Net().state_dict().items() if not name.endswith("num_batches_tracked")}
+        torch.save(old, tmp_path / "batch_norm.pt")
+        loaded = TorchTrainingModel(Net(), pretrained_parameter_file=tmp_path / "batch_norm.pt")
+        assert torch.equal(loaded.model.state_dict()["layers.0.weight"], old["layers.0.weight"])
+
+        bias, weight = torch.randn(3), torch.randn(3, 2)
+        renamed = {"bias": bias, "weight_g": weight.norm(dim=1, keepdim=True), "weight_v": weight}
+        torch.save(renamed, tmp_path / "weight_norm.pt")
+        normed = TorchTrainingModel(
+            nn.utils.parametrizations.weight_norm(nn.Linear(2, 3)),
+            pretrained_parameter_file=tmp_path / "weight_norm.pt",
+        )
+        x = torch.randn(4, 2)
+        assert torch.allclose(normed.inference_model(x), x @ weight.T + bias, atol=1e-6)
+
+    def test_damaged_files_of_torch_are_refused_whatever_torch_makes_of_them(self, tmp_path: Path) -> None:
+        for new in (True, False):
+            torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "m.pt", _use_new_zipfile_serialization=new)
+            whole = (tmp_path / "m.pt").read_bytes()
+            model = TorchTrainingModel(nn.Linear(2, 2))
+            before = {name: value.clone() for name, value in model.model.state_dict().items()}
+            for length in (0, 1, 40, 150, len(whole) // 2, len(whole) - 1):
+                (tmp_path / "cut.pt").write_bytes(whole[:length])
+                with pytest.raises((FormatError, PickleNotAllowedError), match=r"cut\.pt"):
+                    model.load_state(tmp_path / "cut")
+            assert all(torch.equal(value, before[name]) for name, value in model.model.state_dict().items())
+        for foreign in (b"", b"hello world, this is no model"):
+            (tmp_path / "foreign.pt").write_bytes(foreign)
+            with pytest.raises(FormatError, match=r"foreign\.pt is damaged"):
+                TorchTrainingModel(nn.Linear(2, 2), pretrained_parameter_file=tmp_path / "foreign.pt")
+
+    def test_code_in_a_file_of_parameters_is_not_run(self, tmp_path: Path) -> None:
+        class Payload:
+            def __reduce__(self) -> tuple[Any, ...]:
+                return (exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",))
+
+        torch.save({"weight": Payload()}, tmp_path / "zip.pt")
+        torch.save({"weight": Payload()}, tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)
+        for name in ("zip.pt", "legacy.pt"):
+            with pytest.raises(PickleNotAllowedError, match=name):
+                TorchTrainingModel(nn.Linear(2, 2), pretrained_parameter_file=tmp_path / name)
+        assert not (tmp_path / "ran").exists()
 
     def test_what_pamiq_core_saved_is_loaded(self, tmp_path: Path) -> None:
         saved, loaded = self.make(), self.make()

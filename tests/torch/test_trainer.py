@@ -237,6 +237,9 @@ def test_what_pamiq_core_saved_is_loaded(tmp_path: Path) -> None:
     loaded.load_state(folder)
     assert loaded._previous_training_time == 12.5
     assert_equal(loaded.optimizers["sgd"].state_dict(), trainer.optimizers["sgd"].state_dict())
+    (folder / "sgd.optim.pt").write_bytes((folder / "sgd.optim.pt").read_bytes()[:100])
+    with pytest.raises(FormatError, match=r"sgd\.optim\.pt is damaged"):
+        loaded.load_state(folder)
 
 
 def test_models_of_other_kinds_are_refused_by_name() -> None:

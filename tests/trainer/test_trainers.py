@@ -162,6 +162,17 @@ def test_the_time_of_the_previous_run_is_kept(tmp_path: Path) -> None:
     assert loaded._previous_training_time == -math.inf
 
 
+def test_a_trainer_that_is_loaded_without_the_clock_goes_on_training(tmp_path: Path) -> None:
+    (tmp_path / "previous_training_time").write_text(repr(time.time() + 1e6))
+    trainer = Recorder("numbers", min_new_data_count=2)
+    _, users = attach(trainer)
+    trainer.load_state(tmp_path)
+    assert trainer.run() is False
+    for number in range(2):
+        users["numbers"].collector.collect(number)
+    assert trainer.run() is True
+
+
 def test_a_damaged_time_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "previous_training_time").write_text("yesterday")
