@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from statevault.data import DataBuffer
 from statevault.data.impls import RandomReplacementBuffer, SequentialBuffer
-from statevault.errors import StateNotFoundError
+from statevault.errors import CorruptStateError, StateNotFoundError
 from statevault.format.chunking import CHUNK_UNIT
 from statevault.format.keys import StateKey, commit_key, manifest_key, tombstone_key
 from statevault.format.manifest import Chunk, Manifest, ObjectEntry
@@ -372,3 +372,35 @@ def test_a_body_that_is_put_again_refers_to_the_same_chunks() -> None:
         folder.files = some_files(2)
         store.save_state(name="b.state")
     check_whole(storage, {"a.state": some_files(1), "b.state": some_files(2)})
+
+
+def test_small_pieces_in_many_folders_are_gathered_and_large_ones_stay() -> None:
+    """A log that gets one file with each save: after many saves its files do not lie in as many folders."""
+    storage = DictStorage()
+    folder = Folder({"weights.bin": blob(1, 100_000)})
+    uploaded = []
+    with store_with(storage, folder=folder) as store:
+        for number in range(MAX_FOLDERS + 20):
+            folder.files[f"{number}.txt"] = blob(number, 100)
+            state = saved(store)
+            uploaded.append(state.new_size)
+            check_bounds(store.open_state(state.name).manifest)
+    assert max(uploaded[1:]) < 100 * MAX_FOLDERS, "the weights are never uploaded again"
+    assert sum(size > 100 for size in uploaded[1:]) == 1
+    check_whole(storage, {state.name: folder.files})
+
+
+def test_a_marker_that_hides_what_its_state_refers_to_is_damaged() -> None:
+    """A prune goes by the marker: the state would lose what it does not name."""
+    storage = DictStorage()
+    with store_with(storage, folder=Folder(some_files(1))) as store:
+        store.save_state(name="a.state")
+        store.save_state(name="b.state")
+    record = Catalog(storage).record(StateKey(2, "b.state"))
+    assert record.reuses == ["a.state"]
+    storage.objects[commit_key(2, "b.state")] = record.model_copy(update={"reuses": []}).to_json()
+    with (
+        store_with(storage, folder=Folder()) as store,
+        pytest.raises(CorruptStateError, match="refers to other states"),
+    ):
+        store.load_state("b.state")
