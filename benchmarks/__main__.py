@@ -1,111 +1,71 @@
-"""Save and load a model of tensors: statevault beside ``torch.save``, on a local folder and on an S3 server."""
+"""``python -m benchmarks [section …] [--quick] [--json FILE]``: measure and print."""
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import tempfile
-import time
-from collections.abc import Callable
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import s3fs
-import torch
 from rich.console import Console
-from rich.table import Table
-from typing_extensions import override
 
-from statevault.state_persistence import PersistentStateMixin, StateStore, read_tree, write_tree
-from tests.servers import Servers, StorageTarget
+from benchmarks.measure import Effort
+from benchmarks.report import Section, as_json, head, print_head, print_section
 
-Tensors = dict[str, torch.Tensor]
+__all__ = ["GROUPS", "SECTIONS", "main", "run_section"]
 
-
-class Model(PersistentStateMixin):
-    """Tensors as a component."""
-
-    def __init__(self, tensors: Tensors) -> None:
-        self.tensors = tensors
-
-    @override
-    def save_state(self, path: Path) -> None:
-        write_tree(self.tensors, path.with_suffix(".tree"))
-
-    @override
-    def load_state(self, path: Path) -> None:
-        self.tensors = read_tree(path.with_suffix(".tree"))
+SECTIONS = ("steps", "jitter", "collect", "buffers", "training", "idle", "tensors")
+"""The modules that measure: each has ``run(effort)``, which returns a section of the report."""
+GROUPS = {"runtime": SECTIONS[:6], "all": SECTIONS}
 
 
-def timed(action: Callable[[], Any]) -> float:
-    """Seconds that a call takes."""
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
+def run_section(name: str, effort: Effort) -> Section:
+    """Import a section and run it; what others need (torch, storage servers) is not imported."""
+    section: Section = importlib.import_module(f"benchmarks.{name}").run(effort)
+    return section
 
 
-def measure(tensors: Tensors, target: StorageTarget, folder: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each action, several times, in turn, so that a drift of the machine meets all alike."""
-    store = StateStore(target.url, storage_options=target.storage_options)
-    store.register("model", Model(tensors))
-    remote = None
-    if target.url.startswith("s3://"):
-        remote = s3fs.S3FileSystem(**target.storage_options, skip_instance_cache=True)
-    seconds: dict[str, list[float]] = {"statevault save": [], "torch save": [], "statevault load": [], "torch load": []}
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run sections and print their tables as they come.
 
-    def torch_save() -> None:
-        if remote is None:
-            torch.save(tensors, folder / "model.pt")
-        else:
-            with remote.open(f"{target.url}/peer/model.pt", "wb") as file:
-                torch.save(tensors, file)
+    Args:
+        arguments: The arguments of the command line; None for those of the process.
 
-    def torch_load() -> None:
-        if remote is None:
-            torch.load(folder / "model.pt", weights_only=True)
-        else:
-            with remote.open(f"{target.url}/peer/model.pt", "rb") as file:
-                torch.load(file, weights_only=True)
-
-    for _ in range(rounds):
-        seconds["statevault save"].append(timed(store.save_state))
-        seconds["torch save"].append(timed(torch_save))
-        seconds["statevault load"].append(timed(store.load_state))
-        seconds["torch load"].append(timed(torch_load))
-    store.close()
-    return seconds
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("--megabytes", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    tensors = {f"layer{i}": torch.randn(arguments.megabytes * 1024 * 1024 // 4 // 16) for i in range(16)}
-    size = sum(tensor.nbytes for tensor in tensors.values())
-    table = Table(
-        title=f"{size / 1e6:.0f} MB of float32 in 16 tensors, medians of {arguments.rounds}", title_justify="left"
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure statevault beside its peers.")
+    parser.add_argument(
+        "sections",
+        nargs="*",
+        metavar="section",
+        help=f"which to run (all): {', '.join(SECTIONS)}, or a group: {', '.join(GROUPS)}",
     )
-    for heading in ("storage", "action", "statevault MB/s", "torch MB/s", "ratio"):
-        table.add_column(heading, justify="left" if heading in {"storage", "action"} else "right")
-    with tempfile.TemporaryDirectory() as folder:
-        servers = Servers(Path(folder))
-        for name in ("local", "juicefs"):
-            seconds = measure(tensors, servers.target(name), Path(folder), arguments.rounds)
-            median = {action: statistics.median(values) for action, values in seconds.items()}
-            for action in ("save", "load"):
-                ours, theirs = median[f"statevault {action}"], median[f"torch {action}"]
-                table.add_row(
-                    "local folder" if name == "local" else "S3 (JuiceFS gateway, this machine)",
-                    action,
-                    f"{size / ours / 1e6:.0f}",
-                    f"{size / theirs / 1e6:.0f}",
-                    f"{theirs / ours:.2f}",
-                )
-        servers.close()
-    Console().print(table)
+    parser.add_argument("--quick", action="store_true", help="small sizes and few rounds: rough figures in a minute")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parsed = parser.parse_args(arguments)
+    for name in parsed.sections:
+        if name not in SECTIONS and name not in GROUPS:
+            parser.error(f"there is no section {name!r}: there are {', '.join([*SECTIONS, *GROUPS])}")
+    names = dict.fromkeys(section for name in parsed.sections or ["all"] for section in GROUPS.get(name, (name,)))
+
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    described = head()
+    print_head(console)
+    sections = []
+    for name in names:
+        console.print()
+        sections.append(run_section(name, Effort.QUICK if parsed.quick else Effort.FULL))
+        print_section(sections[-1], console)
+    if parsed.json is not None:
+        parsed.json.write_text(json.dumps(as_json(sections, described), indent=2) + "\n", encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    # Late steps are what some sections measure: the warnings of them would only tear the tables.
+    logging.getLogger("statevault").setLevel(logging.ERROR)
+    sys.exit(main())

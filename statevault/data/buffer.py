@@ -123,6 +123,21 @@ class DataBuffer(ABC, PersistentStateMixin, Generic[T, R]):
             data: The sample; the buffer may keep the object, so it must not be changed afterwards.
         """
 
+    def extend(self, samples: Iterable[Any], /) -> None:
+        """Add samples in their order.
+
+        This default adds one after the other; a buffer that is faster in bulk overrides it.
+
+        Args:
+            samples: The samples. If one of them is refused, those before it are added, and those behind it are
+                not even taken from the iterable, so that an iterator tells the caller how far it came.
+
+        Raises:
+            Exception: As :meth:`add`.
+        """
+        for sample in samples:
+            self.add(sample)
+
     @abstractmethod
     def get_data(self) -> R:
         """Return all samples that the buffer holds."""

@@ -59,16 +59,21 @@ class DataUser(PersistentStateMixin, Generic[R]):
         """
         with self._lock:
             samples = self._collector.drain()
-            for number, (timestamp, sample) in enumerate(samples, 1):
-                try:
-                    self._buffer.add(sample)
-                except BaseException:
-                    self._collector.put_back(samples[number:])
-                    raise
-                self._timestamps.append(timestamp)
-            excess = len(self._timestamps) - (self._buffer.max_queue_size or len(self._timestamps))
-            if excess > 0:
-                self._timestamps.drop_oldest(excess)
+            if not samples:
+                return
+            waiting = iter(samples)
+            added = len(samples)
+            try:
+                self._buffer.extend(sample for _, sample in waiting)
+            except BaseException:
+                # What the buffer did not take waits again; the last one that it took is the one that it refused.
+                left = list(waiting)
+                self._collector.put_back(left)
+                added -= len(left) + 1
+                raise
+            finally:
+                self._timestamps.extend([timestamp for timestamp, _ in samples[:added]])
+                self._drop_old_timestamps()
 
     def get_data(self) -> R:
         """Move the collected samples into the buffer and return all that it holds."""
@@ -151,6 +156,11 @@ class DataUser(PersistentStateMixin, Generic[R]):
             self._buffer.load_state(path / "buffer")
             self._timestamps = timestamps
             self._collector.restore(waiting)
+
+    def _drop_old_timestamps(self) -> None:
+        excess = len(self._timestamps) - (self._buffer.max_queue_size or len(self._timestamps))
+        if excess > 0:
+            self._timestamps.drop_oldest(excess)
 
     def _empty_timestamps(self) -> Column:
         # An unbounded queue gets segments of the usual size.

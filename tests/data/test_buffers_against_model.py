@@ -91,6 +91,13 @@ class BufferMachine(RuleBasedStateMachine, SmallSegments):
             self.model_add(value)
             self.buffer.add(value)
 
+    @rule(runs=st.lists(st.tuples(st.integers(1, 40), st.sampled_from([array, tensor, float, int, str])), max_size=4))
+    def extend(self, runs: list[tuple[int, Any]]) -> None:
+        values = [of(i) for count, of in runs for i in range(count)]
+        for value in values:
+            self.model_add(value)
+        self.buffer.extend(iter(values))
+
     @rule()
     def take_in_hand(self) -> None:
         self.in_hand.append((self.buffer.get_data(), list(self.expected)))

@@ -9,6 +9,7 @@ time stays correct, it is only not fast.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ __all__ = ["Column"]
 _SEGMENT_BYTES = 1 << 20
 _MIN_SEGMENT_BYTES = 1 << 16
 _JUST_BEGUN_ROWS = 256
+_MIXED_RUN = 64
+# Where a batch hits so many segments that each gives only a few rows, rows are copied one by one.
+_FEW_ROWS = 16
 
 
 class Column:
@@ -54,6 +58,24 @@ class Column:
             last = self._open_segment_for(value, last)
         last.append(value)
         self._end += 1
+
+    def extend(self, values: Sequence[Any]) -> None:
+        """Add values at the new end, those of one kind in bulk."""
+        done = 0
+        while done < len(values):
+            last = self._segments[-1] if self._segments else None
+            if isinstance(last, ArraySegment) and not last.full:
+                run = values[done : done + last.room]
+                if last.accepts_all(run):
+                    last.extend(run)
+                    self._end += len(run)
+                    done += len(run)
+                    continue
+            # One by one where a segment has to be opened, or to be left for another kind; some more of them, as
+            # looking at all that follow after each would cost the square of their number.
+            for value in values[done : done + (1 if last is None or last.full else _MIXED_RUN)]:
+                self.append(value)
+                done += 1
 
     def drop_oldest(self, n: int) -> None:
         """Remove ``n`` values at the old end."""
@@ -98,9 +120,8 @@ class Column:
         """
         rows = indices + self._first
         numbers = np.searchsorted(np.asarray(self._starts, dtype=np.int64), rows, side="right") - 1
-        hit = [int(number) for number in np.unique(numbers)]
-        kinds = {getattr(self._segments[number], "kind", None) for number in hit}
-        kind = kinds.pop() if len(kinds) == 1 else None
+        hit = np.unique(numbers).tolist()
+        kind = _common_kind([self._segments[number] for number in hit])
         if kind is None:
             return stack_values(
                 [
@@ -109,6 +130,10 @@ class Column:
                 ]
             )
         batch = np.empty((len(rows), *kind.shape), dtype=kind.dtype)
+        if len(hit) * _FEW_ROWS > len(rows):
+            picks = zip(numbers.tolist(), rows.tolist(), strict=True)
+            np.concatenate([self._segments[n].row(row - self._starts[n]) for n, row in picks], out=batch)
+            return kind.batch(batch)
         for number in hit:
             segment = self._segments[number]
             assert isinstance(segment, ArraySegment)
@@ -117,10 +142,10 @@ class Column:
         return kind.batch(batch)
 
     def count_newest_from(self, threshold: float) -> int:
-        """Count the values (floats) after the last one that is smaller than a threshold."""
+        """Count the values (numbers) after the last one that is smaller than a threshold."""
         count = 0
         for start, segment in zip(reversed(self._starts), reversed(self._segments), strict=True):
-            values = np.asarray(segment.items(max(self._first - start, 0)), dtype=np.float64)
+            values = segment.numbers(max(self._first - start, 0))
             smaller = np.flatnonzero(values < threshold)
             if len(smaller):
                 return count + len(values) - 1 - int(smaller[-1])
@@ -171,7 +196,8 @@ class Column:
                 self._segments[-1] = mixed
                 return mixed
             last.seal()
-        kind = kind_of(value)
+        # Segments of one kind share the object, which makes comparing their kinds cheap.
+        kind = last.kind if isinstance(last, ArraySegment) and last.accepts(value) else kind_of(value)
         segment: Segment = ObjectSegment() if kind is None else ArraySegment(kind, self._capacity(kind))
         self._segments.append(segment)
         self._starts.append(self._end)
@@ -183,3 +209,16 @@ class Column:
         # A small buffer gets small segments, so that rows that left do not outnumber those that stay.
         bound = max(self._max_rows // 8, _MIN_SEGMENT_BYTES // row_bytes)
         return max(1, min(rows, bound))
+
+
+def _common_kind(segments: Sequence[Segment]) -> RowKind | None:
+    """The kind of the rows of all of some segments, None if there is none."""
+    kind: RowKind | None = None
+    for segment in segments:
+        if isinstance(segment, ObjectSegment):
+            return None
+        if kind is None:
+            kind = segment.kind
+        elif segment.kind is not kind and segment.kind != kind:
+            return None
+    return kind

@@ -8,6 +8,8 @@ lists, tensors on a GPU, subclasses) has none, and is kept as the object that it
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -55,8 +57,14 @@ class RowKind(Protocol):
     def accepts(self, value: Any) -> bool:
         """Tell whether a value is of this kind."""
 
+    def accepts_all(self, values: Sequence[Any]) -> bool:
+        """Tell whether all of some values, at least one, are of this kind."""
+
     def put(self, rows: Rows, index: int, value: Any) -> None:
         """Write a value of this kind into a row."""
+
+    def put_all(self, rows: Rows, values: Sequence[Any]) -> None:
+        """Write values of this kind into as many rows."""
 
     def items(self, rows: Rows) -> list[Any]:
         """Return the rows as values, by one bulk conversion."""
@@ -80,8 +88,16 @@ class PythonNumbers:
             return type(value) is int and _INT64_MIN <= value <= _INT64_MAX
         return type(value) is self.python_type
 
+    def accepts_all(self, values: Sequence[Any]) -> bool:
+        if set(map(type, values)) != {self.python_type}:
+            return False
+        return self.python_type is not int or (min(values) >= _INT64_MIN and max(values) <= _INT64_MAX)
+
     def put(self, rows: Rows, index: int, value: Any) -> None:
         rows[index] = value
+
+    def put_all(self, rows: Rows, values: Sequence[Any]) -> None:
+        rows[:] = values
 
     def items(self, rows: Rows) -> list[Any]:
         values: list[Any] = rows.tolist()
@@ -103,8 +119,14 @@ class NumpyScalars:
     def accepts(self, value: Any) -> bool:
         return isinstance(value, np.generic) and value.dtype == self.dtype
 
+    def accepts_all(self, values: Sequence[Any]) -> bool:
+        return all(map(self.accepts, values))
+
     def put(self, rows: Rows, index: int, value: Any) -> None:
         rows[index] = value
+
+    def put_all(self, rows: Rows, values: Sequence[Any]) -> None:
+        rows[:] = values
 
     def items(self, rows: Rows) -> list[Any]:
         return list(rows)
@@ -125,8 +147,23 @@ class NumpyArrays:
     def accepts(self, value: Any) -> bool:
         return type(value) is np.ndarray and value.dtype == self.dtype and value.shape == self.shape
 
+    def accepts_all(self, values: Sequence[Any]) -> bool:
+        # Counting compares in C: a third of the time of asking for each value.
+        return (
+            set(map(type, values)) == {np.ndarray}
+            and [value.dtype for value in values].count(self.dtype) == len(values)
+            and [value.shape for value in values].count(self.shape) == len(values)
+        )
+
     def put(self, rows: Rows, index: int, value: Any) -> None:
         rows[index] = value
+
+    def put_all(self, rows: Rows, values: Sequence[Any]) -> None:
+        if self.shape:
+            # One after the other along the first axis lie as many rows: one call for all of them.
+            np.concatenate(values, out=rows.reshape(-1, *self.shape[1:]))
+        else:
+            rows[:] = values
 
     def items(self, rows: Rows) -> list[Any]:
         view = rows.view()
@@ -161,8 +198,14 @@ class Tensors:
     def accepts(self, value: Any) -> bool:
         return is_tensor(value) and value.dtype is self.torch_dtype and value.shape == self.shape and _is_plain(value)
 
+    def accepts_all(self, values: Sequence[Any]) -> bool:
+        return all(map(self.accepts, values))
+
     def put(self, rows: Rows, index: int, value: Any) -> None:
         rows[index] = value.view(self.carrier).numpy()
+
+    def put_all(self, rows: Rows, values: Sequence[Any]) -> None:
+        _torch().stack(values, out=self.batch(rows))
 
     def items(self, rows: Rows) -> list[Any]:
         return list(self.batch(rows).unbind(0)) if len(rows) else []
@@ -243,6 +286,8 @@ def _is_numeric(dtype: np.dtype[Any]) -> bool:
 
 def _torch() -> Any:
     # Reached only with a tensor in hand, or with rows that were tensors: torch stays optional.
+    if (torch := sys.modules.get("torch")) is not None:
+        return torch  # by far the cheaper look-up, and one for each tensor
     try:
         return importlib.import_module("torch")
     except ImportError as error:

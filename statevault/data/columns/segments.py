@@ -7,7 +7,7 @@ segment, and a full segment that nobody replaced a row of is bit-identical from 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -72,6 +72,21 @@ class ArraySegment:
         self.kind.put(self._rows, self._count, value)
         self._count += 1
 
+    @property
+    def room(self) -> int:
+        """How many rows can be added."""
+        return len(self._rows) - self._count
+
+    def accepts_all(self, values: Sequence[Any]) -> bool:
+        """Tell whether all of some values can be rows of this segment."""
+        return self.kind.accepts_all(values)
+
+    def extend(self, values: Sequence[Any]) -> None:
+        """Add rows to a segment that accepts them and has room for them."""
+        end = self._count + len(values)
+        self.kind.put_all(self._rows[self._count : end], values)
+        self._count = end
+
     def replace(self, index: int, value: Any) -> None:
         """Replace a row by a value that the segment accepts."""
         if self._exposed:
@@ -93,6 +108,14 @@ class ArraySegment:
         """Return one value."""
         self._exposed = self._exposed or self.kind.gives_views
         return self.kind.items(self._rows[index : index + 1])[0]
+
+    def row(self, index: int) -> Rows:
+        """Return a view of one row, of length 1 in its first axis; to be copied at once, not to be handed out."""
+        return self._rows[index : index + 1]
+
+    def numbers(self, start: int) -> Rows:
+        """Return a view of the rows from one on, which are numbers; to be looked at, not to be handed out."""
+        return self._rows[start : self._count]
 
     def take(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Rows:
         """Return a copy of some rows."""
@@ -146,6 +169,10 @@ class ObjectSegment:
     def item(self, index: int) -> Any:
         """Return one value."""
         return self._values[index]
+
+    def numbers(self, start: int) -> Rows:
+        """Return a copy of the rows from one on, which are numbers."""
+        return np.array(self._values[start:], dtype=np.float64)
 
     def record(self) -> dict[str, Any]:
         """Return the segment as a tree."""

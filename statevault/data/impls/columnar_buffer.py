@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,9 @@ from statevault.errors import FormatError
 from statevault.state_persistence import load_pickle, read_tree, write_tree
 
 __all__ = ["ColumnarBuffer"]
+
+BATCH = 256
+"""How many samples are added at a time: so many may be in memory twice, and go beyond the size of the buffer."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -190,10 +194,36 @@ class ColumnarBuffer(DataBuffer[T, R]):
         self._trim()
 
     def _trim(self) -> None:
-        """Bring loaded samples down to the buffer's size."""
+        """Drop the oldest samples beyond the buffer's size."""
         excess = len(self) - self.max_size
         if excess > 0:
             self._drop_oldest(excess)
+
+    def _append_batch(self, samples: Iterator[Any], limit: int = BATCH) -> bool:
+        """Append some samples, whatever the size of the buffer.
+
+        Args:
+            samples: Where to take them from.
+            limit: How many to take at most.
+
+        Returns:
+            Whether there were that many.
+
+        Raises:
+            SampleFieldsError: A sample was refused; those before it are appended.
+        """
+        batch: list[Any] = []
+        try:
+            for sample in islice(samples, limit):
+                self.validate(sample)
+                batch.append(sample)
+        finally:
+            if self._fields is None:
+                self._columns[0].extend(batch)
+            else:
+                for name, column in zip(self._fields, self._columns, strict=True):
+                    column.extend([sample[name] for sample in batch])
+        return len(batch) == limit
 
     def _append(self, data: Any) -> None:
         self.validate(data)

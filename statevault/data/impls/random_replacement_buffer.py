@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 
 from typing_extensions import override
 
-from statevault.data.impls.columnar_buffer import ColumnarBuffer, split_fields
+from statevault.data.impls.columnar_buffer import BATCH, ColumnarBuffer, split_fields
 
 __all__ = ["DictRandomReplacementBuffer", "RandomReplacementBuffer"]
 
@@ -120,6 +120,15 @@ class RandomReplacementBuffer(ColumnarBuffer[T, Any]):
             self._replace(int(self._rng.integers(self.max_size)), data)
         else:
             self.validate(data)
+
+    @override
+    def extend(self, samples: Iterable[Any], /) -> None:
+        remaining = iter(samples)
+        # A subclass may have its own way of adding.
+        more = type(self).add is RandomReplacementBuffer.add
+        while more and not self.is_full:
+            more = self._append_batch(remaining, min(BATCH, self.max_size - len(self)))
+        super().extend(remaining)
 
 
 class DictRandomReplacementBuffer(RandomReplacementBuffer[T], Generic[T]):

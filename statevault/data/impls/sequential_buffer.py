@@ -59,6 +59,19 @@ class SequentialBuffer(ColumnarBuffer[T, Any]):
         if len(self) > self.max_size:
             self._drop_oldest(1)
 
+    @override
+    def extend(self, samples: Iterable[Any], /) -> None:
+        if type(self).add is not SequentialBuffer.add:
+            super().extend(samples)  # a subclass has its own way of adding
+            return
+        remaining = iter(samples)
+        more = True
+        while more:
+            try:
+                more = self._append_batch(remaining)
+            finally:
+                self._trim()
+
 
 class DictSequentialBuffer(SequentialBuffer[T], Generic[T]):
     """A :class:`SequentialBuffer` of mappings, under the name that PAMIQ-Core 0.6 has for it."""
