@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sys
 import tempfile
@@ -28,6 +29,16 @@ def _default_port() -> Iterator[None]:
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _log_levels() -> Iterator[None]:
+    """What an example says of the log holds for its document only."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("statevault")] + ["statevault"]
+    levels = {name: logging.getLogger(name).level for name in names}
+    yield
+    for name in [*levels, *(name for name in logging.root.manager.loggerDict if name.startswith("statevault"))]:
+        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
 
 
 @pytest.fixture

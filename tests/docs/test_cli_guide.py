@@ -55,7 +55,7 @@ class Notes:
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     """The store of the guide's examples."""
-    with StateStore(tmp_path / "states") as store:
+    with StateStore(tmp_path / "states", incremental=False) as store:
         store.register("notes", Notes())
         store.save_state(name="first.state", metadata={"step": 1})
         store.save_state(name="second.state", metadata={"step": 2})
@@ -119,7 +119,10 @@ def test_verify_prints_what_the_guide_says(url: str, run: Callable[..., Result])
 
 
 def test_verify_prints_what_the_guide_says_of_damage(url: str, run: Callable[..., Result]) -> None:
-    (Path(url) / "second.state" / "notes" / "today.txt.zst").write_bytes(b"damage")
+    with StateStore(url) as store:
+        second = store.open_state("second.state").manifest
+    (file,) = (file for file in second.files if file.path == "notes/today.txt")
+    (Path(url) / second.objects[file.chunks[0].object].key).write_bytes(b"damage")
     result = run("verify", url, "--json")
     sound, damaged = json.loads(result.stdout)
     assert result.exit_code == 4

@@ -34,10 +34,12 @@ from statevault.console import WebApiClient, WebApiUnreachableError
 from statevault.errors import StatePrunedError, StorageError
 from statevault.launcher import launch
 from statevault.state_persistence import StateInfo, StateStore, read_tree
+from statevault.storage import open_storage
 from tests.launcher.outage import Network
 from tests.launcher.walker import TrainerCrashError, WalkerSystem
 from tests.profiles import rounds
 from tests.servers import Servers, StorageTarget, free_port, target_names
+from tests.state_persistence.garbage import check_no_garbage
 
 SCALE = 20.0
 AGENT_S = rounds(short=150, long=3600)
@@ -399,6 +401,8 @@ def test_an_agent_lives_for_long(
             age = soak.age()
             if age >= AGENT_S and len(held) >= len(SHIFTS):
                 break
+    with contextlib.closing(open_storage(target.url, target.storage_options)) as storage:
+        check_no_garbage(storage)
     print(
         f"{soak.launches} launches, {age:.0f} agent seconds, {network.broken} connections broken; "
         f"{', '.join(f'{count} {what}' for what, count in sorted(soak.done.items()))}; "

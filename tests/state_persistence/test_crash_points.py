@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import timedelta
 
 import pytest
 
 from statevault.errors import CorruptStateError, StateVaultError, StorageError
-from statevault.format.keys import VAULT, manifest_key
+from statevault.format.keys import VAULT
 from statevault.state_persistence import StateStore
 from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.prune import prune
 from tests.state_persistence.components import Files, Folder, some_files, store_with
+from tests.state_persistence.garbage import check_no_garbage
 from tests.state_persistence.storages import DictStorage, FailingStorage, Failure, ProcessDiedError
 
 OLD, NEW, NEXT = some_files(1), some_files(2), some_files(3)
@@ -41,21 +40,6 @@ def loaded(storage: DictStorage, state: str) -> Files:
 def visible_contents(storage: DictStorage) -> dict[str, Files]:
     with StateStore(storage) as store:
         return {info.name: loaded(storage, info.name) for info in store.states()}
-
-
-def check_no_garbage(storage: DictStorage) -> None:
-    """Two prunes leave what the visible states need, and nothing else but what keeps dead names dead."""
-    catalog = Catalog(storage)
-    for _ in range(2):
-        prune(storage, catalog, [], by="test", reason="test", stale_after=timedelta(0))
-    live = {key.state for key in Catalog(storage).listing().visible}
-    needed = {manifest_key(state) for state in live}
-    with StateStore(storage) as store:
-        for state in live:
-            needed |= {entry.key for entry in store.open_state(state).manifest.objects}
-    assert {key for key in storage.objects if not key.startswith(VAULT)} == needed
-    assert Catalog(storage).listing().sessions == frozenset()
-    assert {key.state for key in Catalog(storage).listing().commits} == live
 
 
 def calls_of_a_save() -> int:
