@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from statevault.storage import Storage
 
 __all__ = ["StateContent", "object_keys", "upload_files"]
 
+_logger = logging.getLogger(__name__)
 _CONCURRENT_FILES = 8
 _CONCURRENT_BIG_FILES = 1
 _BIG_FILE = 8 * 1024**2
@@ -63,7 +65,7 @@ def upload_files(storage: Storage, state: str, snapshot: Snapshot, base: Base | 
         ThreadPoolExecutor(_CONCURRENT_FILES, "statevault-upload") as small,
     ):
         files = [FileBody(file, encoders) for file in snapshot.files if file.size]
-        reused = _reuse(files, base)
+        reused = _reuse(storage, files, base, small)
         bodies = [body for body in files if body.size]
         keys = []
         for body in bodies:
@@ -109,15 +111,38 @@ def upload_files(storage: Storage, state: str, snapshot: Snapshot, base: Base | 
     )
 
 
-def _reuse(files: list[FileBody], base: Base | None) -> list[int]:
+def _reuse(storage: Storage, files: list[FileBody], base: Base | None, pool: ThreadPoolExecutor) -> list[int]:
     """Find what the base has of the files; the objects of the base that are referred to."""
     if base is None:
         return []
     wanted = [chunk for body in files for chunk in body.find(base.chunks)]
-    chosen = worth_reusing(base.objects, wanted)
+    intact = _intact(storage, base, {chunk.object for chunk in wanted}, pool)
+    chosen = worth_reusing(base.objects, (chunk for chunk in wanted if chunk.object in intact))
     for body in files:
         body.reuse_only(chosen)
     return sorted(chosen)
+
+
+def _intact(storage: Storage, base: Base, indices: set[int], pool: ThreadPoolExecutor) -> set[int]:
+    """The objects of the base that are there in full.
+
+    No prune takes them while the session is there, but people and rules of a bucket may have: a state must not be
+    acknowledged that refers to nothing.
+    """
+    folders = {folder_of(base.objects[index].key) for index in indices}
+    listings = run_all(pool, lambda folder: list(storage.list(state_prefix(folder))), sorted(folders))
+    sizes = {info.key: info.size for listing in listings for info in listing}
+    intact = {index for index in indices if sizes.get(base.objects[index].key) == base.objects[index].size}
+    for index in sorted(indices - intact):
+        key = base.objects[index].key
+        _logger.warning(
+            "%s of %s is %s: %s and older states that need it are damaged; what is still known of it is uploaded again",
+            key,
+            storage.url,
+            f"cut to {sizes[key]} bytes" if key in sizes else "lost",
+            base.key.state,
+        )
+    return intact
 
 
 def object_keys(state: str, snapshot: Snapshot) -> list[str]:

@@ -404,3 +404,23 @@ def test_a_marker_that_hides_what_its_state_refers_to_is_damaged() -> None:
         pytest.raises(CorruptStateError, match="refers to other states"),
     ):
         store.load_state("b.state")
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut short"])
+def test_what_somebody_has_taken_from_the_base_is_uploaded_again(damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A rule of the bucket that expires old objects, or a folder removed by hand, costs the old states only."""
+    storage = DictStorage()
+    files = some_files(1) | {"weights.bin": blob(3, 3 * CHUNK_UNIT)}
+    with store_with(storage, folder=Folder(files)) as store:
+        store.save_state(name="a.state")
+        key = "a.state/folder/weights.bin"
+        if damage == "lost":
+            del storage.objects[key]
+        else:
+            storage.objects[key] = storage.objects[key][:-1]
+        second = saved(store, "b.state")
+        assert key in caplog.text
+        store.verify("b.state")
+        assert (second.base, second.new_size) == ("a.state", 3 * CHUNK_UNIT)
+        assert saved(store, "c.state").new_size == 0
+    check_whole(storage, {"b.state": files, "c.state": files})
