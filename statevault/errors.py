@@ -5,8 +5,8 @@
 * The bytes are not what they should be: :class:`CorruptStateError`, :class:`FormatError`.
 * The caller gave something that can't be kept or trusted: :class:`UnsupportedTypeError`,
   :class:`InvalidNameError`, :class:`PickleNotAllowedError`.
-* A save did not happen, a later one may: :class:`SaveFencedError`, :class:`SaveSupersededError`,
-  :class:`StagingSpaceError`.
+* A save (or a pin) did not happen, a later one may: :class:`SaveFencedError`, :class:`SaveSupersededError`,
+  :class:`StagingSpaceError`, :class:`PinConflictError`.
 * The storage failed: :class:`StorageError` and its kin, whose :attr:`~StorageError.transient` says whether
   trying again can help.
 
@@ -30,6 +30,7 @@ __all__ = [
     "ObjectNotFoundError",
     "PauseTimeoutError",
     "PickleNotAllowedError",
+    "PinConflictError",
     "SaveFencedError",
     "SaveSupersededError",
     "StagingSpaceError",
@@ -95,6 +96,10 @@ class InvalidNameError(StateVaultError, ValueError):
 
 class PickleNotAllowedError(StateVaultError, ValueError):
     """A pickle was to be written or read in a store that was made without ``allow_pickle=True``."""
+
+
+class PinConflictError(StateVaultError):
+    """The state was not pinned: a prune may be removing it just now."""
 
 
 class SaveFencedError(StateVaultError):

@@ -15,6 +15,7 @@ __all__ = [
     "ABORTS",
     "COMMITS",
     "FORMAT_KEY",
+    "INTENTS",
     "MAX_SEQUENCE",
     "PINS",
     "SESSIONS",
@@ -24,8 +25,10 @@ __all__ = [
     "abort_key",
     "check_object_key",
     "commit_key",
+    "intent_key",
     "manifest_key",
     "object_key",
+    "parse_pin_keys",
     "parse_state_keys",
     "pin_key",
     "session_key",
@@ -39,11 +42,13 @@ SESSIONS = VAULT + "sessions/"
 COMMITS = VAULT + "commits/"
 TOMBSTONES = VAULT + "tombstones/"
 ABORTS = VAULT + "aborts/"
+INTENTS = VAULT + "intents/"
 PINS = VAULT + "pins/"
 MAX_SEQUENCE = 10**12 - 1
 
 _MANIFEST = "manifest.msgpack.zst"
 _SEQUENCED = re.compile(r"(\d{12})\.(.+)", re.ASCII)
+_ATTEMPT = re.compile(r"\.[0-9a-f]{8}$")
 _TO_ESCAPE = re.compile(rb"[^A-Za-z0-9._,+=@~-]|^\.")
 _MAX_SEGMENT = 180
 _MAX_KEY = 900
@@ -76,9 +81,20 @@ def abort_key(state: str) -> str:
     return ABORTS + state
 
 
-def pin_key(state: str, pin: str) -> str:
-    """The key of the pin named `pin` on `state`."""
-    return f"{PINS}{state}/{pin}"
+def intent_key(prune: str) -> str:
+    """The key of the record that a prune is about to remove states."""
+    return INTENTS + prune
+
+
+def pin_key(state: str, pin: str, attempt: str) -> str:
+    """The key of the pin named `pin` on `state`.
+
+    Args:
+        state: The state.
+        pin: The pin's name.
+        attempt: 8 hex digits that no other attempt to pin has.
+    """
+    return f"{PINS}{state}/{pin}.{attempt}"
 
 
 def state_prefix(state: str) -> str:
@@ -104,6 +120,24 @@ def parse_state_keys(keys: Iterable[str], prefix: str) -> list[StateKey]:
     """
     parsed = (_parse_state_key(key.removeprefix(prefix)) for key in keys if key.startswith(prefix))
     return sorted(key for key in parsed if key is not None)
+
+
+def parse_pin_keys(keys: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Read from keys which states are pinned.
+
+    Args:
+        keys: Any keys; those of other records are left out. Whatever lies below :data:`PINS` counts: a state that
+            somebody has pinned by hand is pinned.
+
+    Returns:
+        The names of the pins of each pinned state, sorted.
+    """
+    pins: dict[str, set[str]] = {}
+    for key in keys:
+        if key.startswith(PINS):
+            state, _, pin = key.removeprefix(PINS).partition("/")
+            pins.setdefault(state, set()).add(_ATTEMPT.sub("", pin))
+    return {state: tuple(sorted(names)) for state, names in pins.items()}
 
 
 def _parse_state_key(name: str) -> StateKey | None:

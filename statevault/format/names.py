@@ -11,9 +11,16 @@ from collections.abc import Iterable
 
 from statevault.errors import FormatError, InvalidNameError
 
-__all__ = ["check_component_name", "check_logical_path", "check_no_path_is_a_folder", "check_state_name"]
+__all__ = [
+    "check_component_name",
+    "check_logical_path",
+    "check_no_path_is_a_folder",
+    "check_pin_name",
+    "check_state_name",
+]
 
 _STATE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,:+=@~-]{0,199}")
+_PIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,:+=@~-]{0,99}")
 _FORBIDDEN_IN_SEGMENT = re.compile(r"[\x00-\x1f\x7f\\]")
 _MAX_SEGMENT_BYTES = 255
 _MAX_PATH_BYTES = 4096
@@ -29,6 +36,20 @@ def check_state_name(name: str) -> str:
         raise InvalidNameError(
             f"{name!r} can't be the name of a state: use 1 to 200 characters out of A-Z a-z 0-9 . _ , : + = @ ~ -, "
             "the first one a letter or digit (a name is one path segment: no '/')"
+        )
+    return name
+
+
+def check_pin_name(name: str) -> str:
+    """Return the name of a pin if it can be one.
+
+    Raises:
+        InvalidNameError: It can't; the message says what is allowed.
+    """
+    if _PIN_NAME.fullmatch(name) is None:
+        raise InvalidNameError(
+            f"{name!r} can't be the name of a pin: use 1 to 100 characters out of A-Z a-z 0-9 . _ , : + = @ ~ -, "
+            "the first one a letter or digit"
         )
     return name
 

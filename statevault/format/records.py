@@ -7,22 +7,23 @@ whether this version of statevault may read it.
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from statevault.errors import FormatError, UnsupportedVersionError
 from statevault.format.keys import MAX_SEQUENCE
-from statevault.format.names import check_component_name, check_state_name
+from statevault.format.names import check_component_name, check_pin_name, check_state_name
 
 __all__ = [
     "FORMAT_VERSION",
+    "MAX_INTENT_STATES",
     "MAX_MANIFEST_SIZE",
     "MAX_RECORD_SIZE",
     "AbortRecord",
     "CommitRecord",
     "FormatRecord",
+    "IntentRecord",
     "ManifestRef",
     "PinRecord",
     "Record",
@@ -33,10 +34,12 @@ __all__ = [
 FORMAT_VERSION = 1
 MAX_RECORD_SIZE = 16 * 1024 * 1024
 """Bytes; a larger record is refused before it is read. Bounds what a commit's metadata may hold."""
+MAX_INTENT_STATES = 1000
 MAX_MANIFEST_SIZE = 256 * 1024**2
 
 StateName = Annotated[str, AfterValidator(check_state_name)]
 ComponentName = Annotated[str, AfterValidator(check_component_name)]
+PinName = Annotated[str, AfterValidator(check_pin_name)]
 Sequence = Annotated[int, Field(ge=1, le=MAX_SEQUENCE)]
 Size = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
@@ -172,11 +175,21 @@ class AbortRecord(Record):
     at: AwareDatetime
 
 
+class IntentRecord(Record):
+    """A prune is about to remove these states, unless they are pinned."""
+
+    kind: ClassVar[str] = "intent"
+    prune: str
+    states: Annotated[list[StateName], Field(max_length=MAX_INTENT_STATES)]
+    by: str
+    at: AwareDatetime
+
+
 class PinRecord(Record):
     """The state must be kept as long as this record is there."""
 
     kind: ClassVar[str] = "pin"
     state: StateName
-    pin: ComponentName
+    pin: PinName
     by: str
-    at: datetime
+    at: AwareDatetime

@@ -1,6 +1,7 @@
 """Saving and loading states: the store, its snapshots, its publishes, its catalog and its policies."""
 
 from statevault.codecs import load_pickle, read_tree, save_pickle, write_tree
+from statevault.state_persistence.collection import CollectionResult
 from statevault.state_persistence.commit import check_metadata
 from statevault.state_persistence.conditions import PeriodicSaveCondition
 from statevault.state_persistence.info import EXIT, LoadedState, StateInfo
@@ -13,6 +14,7 @@ from statevault.state_persistence.store import LATEST, StateStore
 __all__ = [
     "EXIT",
     "LATEST",
+    "CollectionResult",
     "LatestStatesKeeper",
     "LoadedState",
     "PeriodicSaveCondition",

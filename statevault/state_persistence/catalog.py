@@ -6,9 +6,9 @@ never used twice, so that a marker that was read once is never read again; what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from statevault.errors import (
     CorruptStateError,
@@ -22,12 +22,12 @@ from statevault.format.keys import (
     ABORTS,
     COMMITS,
     FORMAT_KEY,
-    PINS,
     SESSIONS,
     TOMBSTONES,
     VAULT,
     StateKey,
     commit_key,
+    parse_pin_keys,
     parse_state_keys,
     tombstone_key,
 )
@@ -50,14 +50,16 @@ class Listing:
         tombstones: All states with a tombstone, oldest first.
         sessions: Names of all states with a session.
         aborts: Names of all states whose writer was taken for dead.
-        pins: Names of pinned states.
+        pins: The names of the pins of each pinned state.
+        objects: All records as they lie there, by key.
     """
 
     commits: tuple[StateKey, ...] = ()
     tombstones: tuple[StateKey, ...] = ()
     sessions: frozenset[str] = frozenset()
     aborts: frozenset[str] = frozenset()
-    pins: frozenset[str] = frozenset()
+    pins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    objects: Mapping[str, ObjectInfo] = field(default_factory=dict)
 
     @property
     def visible(self) -> list[StateKey]:
@@ -68,7 +70,7 @@ class Listing:
     @property
     def names(self) -> set[str]:
         """All names that occur in any record."""
-        return {key.state for key in (*self.commits, *self.tombstones)} | self.sessions | self.aborts | self.pins
+        return {key.state for key in (*self.commits, *self.tombstones)} | self.sessions | self.aborts | self.pins.keys()
 
     @property
     def last_sequence(self) -> int:
@@ -133,8 +135,13 @@ class Catalog:
             tombstones=tuple(parse_state_keys(keys, TOMBSTONES)),
             sessions=frozenset(key.removeprefix(SESSIONS) for key in keys if key.startswith(SESSIONS)),
             aborts=frozenset(key.removeprefix(ABORTS) for key in keys if key.startswith(ABORTS)),
-            pins=frozenset(key.removeprefix(PINS).partition("/")[0] for key in keys if key.startswith(PINS)),
+            pins=parse_pin_keys(keys),
+            objects=infos,
         )
+
+    def commits(self) -> list[StateKey]:
+        """LIST the commit markers alone: all states with one, oldest first."""
+        return parse_state_keys((info.key for info in self._storage.list(COMMITS)), COMMITS)
 
     def record(self, key: StateKey) -> CommitRecord:
         """Read a commit marker.

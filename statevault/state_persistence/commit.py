@@ -7,11 +7,11 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from time import perf_counter
 from typing import Any
 
 from pydantic import JsonValue
@@ -24,6 +24,7 @@ from statevault.errors import (
     StateExistsError,
     StateVaultError,
     StorageError,
+    StorageTimeoutError,
     UnsupportedTypeError,
 )
 from statevault.format.keys import (
@@ -45,7 +46,9 @@ from statevault.format.records import (
 )
 from statevault.state_persistence.catalog import Catalog
 from statevault.state_persistence.names import StateNames
+from statevault.state_persistence.removal import remove_states
 from statevault.state_persistence.reuse import Base
+from statevault.state_persistence.sessions import STALE_AFTER
 from statevault.state_persistence.snapshot import Snapshot
 from statevault.state_persistence.upload import StateContent, object_keys, upload_files
 from statevault.storage import Storage
@@ -55,6 +58,7 @@ __all__ = ["SaveRequest", "check_metadata", "commit_snapshot", "writer_name"]
 _logger = logging.getLogger(__name__)
 _TRIES_WHEN_FENCED = 3
 _TRIES_OF_MARKER = 3
+_LONGEST_SAVE_S = STALE_AFTER.total_seconds()
 _MAX_METADATA = 4 * 1024**2
 _MAX_METADATA_DEPTH = 32
 
@@ -116,7 +120,7 @@ def commit_snapshot(
 def _commit_once(
     storage: Storage, catalog: Catalog, names: StateNames, request: SaveRequest
 ) -> tuple[CommitRecord, Manifest]:
-    began = perf_counter()
+    began = _seconds()
     # Step 1: the place in the order of states, and the base.
     listing = catalog.listing(making=True)
     if listing.last_sequence >= MAX_SEQUENCE:
@@ -143,6 +147,7 @@ def _commit_once(
         content = upload_files(storage, key.state, request.snapshot, base)
         record, manifest = _put_manifest(storage, key, content, request, base)
         marker = _checked_marker(record)
+        _check_age(key, storage, began)
     except Exception as error:
         _give_up(storage, session, request.snapshot, error)
         raise
@@ -155,6 +160,12 @@ def _commit_once(
     except StorageError as error:
         error.add_note(f"{key.state!r} is complete and committed; only whether a prune gave it up could not be seen")
         raise
+    try:
+        _check_age(key, storage, began)
+    except StorageTimeoutError:
+        # An abort may have come and gone while this process stood still, and data with it.
+        remove_states(storage, [key], by=request.writer, reason="its save took too long")
+        raise
     # Step 7: the save is acknowledged whether or not this succeeds; a session with a marker protects nothing.
     with suppress(StorageError):
         storage.delete([session_key(key.state)])
@@ -165,7 +176,7 @@ def _commit_once(
         record.files,
         record.size,
         record.new_size,
-        perf_counter() - began,
+        _seconds() - began,
     )
     return record, manifest
 
@@ -265,6 +276,26 @@ def _check_fences(storage: Storage, key: StateKey) -> None:
             raise SaveFencedError(
                 f"the save of {key.state!r} to {storage.url} was given up by a prune that took its writer for dead"
             )
+
+
+def _seconds() -> float:
+    """Seconds since some instant, by a clock that runs on while the machine sleeps, where it has one."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+def _check_age(key: StateKey, storage: Storage, began: float) -> None:
+    """Check that the records that fence this save are still there.
+
+    Raises:
+        StorageTimeoutError: It has taken so long that they may not be.
+    """
+    if _seconds() - began >= _LONGEST_SAVE_S:
+        raise StorageTimeoutError(
+            f"the save of {key.state!r} to {storage.url} took longer than {STALE_AFTER}: it is given up. Save less, or "
+            "get a faster connection",
+            url=storage.url,
+        )
 
 
 def _checked_marker(record: CommitRecord) -> bytes:

@@ -8,30 +8,33 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-from statevault.errors import FormatError, ObjectNotFoundError, StatePrunedError
+from statevault.errors import CorruptStateError, FormatError, StatePrunedError
 from statevault.format.keys import (
-    SESSIONS,
+    PINS,
     StateKey,
-    abort_key,
     check_object_key,
     commit_key,
-    manifest_key,
     session_key,
+    state_prefix,
     tombstone_key,
 )
-from statevault.format.records import MAX_RECORD_SIZE, AbortRecord, SessionRecord, TombstoneRecord
+from statevault.format.records import MAX_RECORD_SIZE, TombstoneRecord
 from statevault.state_persistence.catalog import Catalog, Listing
 from statevault.state_persistence.download import StateReader
+from statevault.state_persistence.parallel import run_all
+from statevault.state_persistence.removal import give_up_stale, remove_states
+from statevault.state_persistence.sessions import STALE_AFTER, read_sessions
 from statevault.storage import ObjectInfo, Storage
 
-__all__ = ["STALE_AFTER", "PruneResult", "prune"]
+__all__ = ["PruneResult", "Sweep", "prune", "sweep"]
 
 _logger = logging.getLogger(__name__)
-STALE_AFTER = timedelta(days=1)
-"""A writer gives up long before; one that does not is told so by the abort (and saves again)."""
+_CONCURRENT_LISTS = 16
+_ROUNDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +43,35 @@ class PruneResult:
 
     Attributes:
         removed: Names of the states that it made invisible, oldest first.
+        spared: Names of the states that it was to remove and did not, because they are pinned.
         objects: How many objects it deleted.
         freed: Their bytes.
     """
 
     removed: tuple[str, ...]
+    spared: tuple[str, ...]
     objects: int
     freed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What was there when dead states were cleared away, and what was deleted.
+
+    Attributes:
+        listing: The records as they were before.
+        data: The objects of dead states that were looked at.
+        garbage: Those of them that nobody needs; they are gone.
+    """
+
+    listing: Listing
+    data: tuple[ObjectInfo, ...]
+    garbage: tuple[ObjectInfo, ...]
+
+    @property
+    def freed(self) -> int:
+        """Bytes that were freed."""
+        return sum(info.size for info in self.garbage)
 
 
 def prune(
@@ -58,7 +83,9 @@ def prune(
     reason: str,
     stale_after: timedelta = STALE_AFTER,
 ) -> PruneResult:
-    """Remove states, and what crashed saves and earlier prunes left.
+    """Remove states, and what crashed saves and earlier prunes left in the folders that they tell of.
+
+    What it costs grows with what it removes, not with what is kept.
 
     Args:
         storage: The store's objects.
@@ -74,80 +101,145 @@ def prune(
         StatePrunedError: Likewise for a marker that has gone without a tombstone.
         StorageError: The storage failed; the next prune goes on where this one stopped.
     """
-    # P0: the victims are dead before anything is listed, so that a writer that chose one as its base and did not
-    # see the tombstone has a session that P4 sees.
-    listing = catalog.listing()
+    # The victims are dead before anything is listed, so that a writer that chose one as its base and did not see the
+    # tombstone has a session that P4 sees.
     wanted = set(victims)
-    removed = [key for key in listing.visible if key.state in wanted - listing.pins]
-    for key in removed:
-        _put_tombstone(storage, key, by=by, reason=reason)
-    # P1: abort first, look for the marker after: at least one of prune and writer sees the other.
-    for session, begun in _sessions(storage):
-        if session.writer != by and datetime.now(UTC) - begun >= stale_after:
-            _give_up(storage, listing, session, by=by)
-    # P2 to P5, in this order: what is listed later can only protect more.
-    dead = {key.state: key for key in catalog.listing().tombstones}
-    data = [info for info in storage.list() if _state_of(info) in dead and _is_ours(info)]
-    for state in {_state_of(info) for info in data}:
-        _check_tombstone(storage, dead[state])
-    sessions = [session for session, _ in _sessions(storage)]
-    commits = catalog.listing().commits
-    # P6
-    bases = {session.base for session in sessions if session.base is not None and session.state not in dead}
-    protected: set[str] = set()
-    holding_data = {_state_of(info) for info in data}
-    for key in commits:
-        if key.state in bases and key.state in dead:
-            # Its own objects as well, and the manifest, which the next prune has to read once more.
-            protected |= {manifest_key(key.state)} | _references(storage, catalog, key)
-        elif key.state not in dead and not holding_data.isdisjoint(_reuses(catalog, key)):
-            protected |= _references(storage, catalog, key)
-    # P7
-    garbage = [info for info in data if info.key not in protected]
-    storage.delete([info.key for info in garbage])
-    # P8: a marker that a live session has as its base stays, to protect what that session reuses. A session whose
-    # state is committed protects nothing any more.
-    done = [key for key in commits if key.state in dead and key.state not in bases]
-    ended = {*dead, *(key.state for key in commits)}
-    over = [session_key(session.state) for session in sessions if session.state in ended]
-    storage.delete([*(commit_key(*key) for key in done), *over])
-    catalog.forget(done)
-    result = PruneResult(tuple(key.state for key in removed), len(garbage), sum(info.size for info in garbage))
+    listing = catalog.listing() if wanted else Listing()
+    chosen = [key for key in listing.visible if key.state in wanted]
+    spared = [key.state for key in chosen if key.state in listing.pins]
+    unpinned = [key for key in chosen if key.state not in listing.pins]
+    removed = remove_states(storage, unpinned, by=by, reason=reason)
+    spared += [key.state for key in unpinned if key not in set(removed)]
+    give_up_stale(storage, catalog, by=by, stale_after=stale_after)
+    swept = sweep(storage, catalog)
+    result = PruneResult(tuple(key.state for key in removed), tuple(spared), len(swept.garbage), swept.freed)
     _logger.info(
         "Pruned %d states of %s: %d objects, %d bytes", len(removed), storage.url, result.objects, result.freed
     )
     return result
 
 
-def _sessions(storage: Storage) -> list[tuple[SessionRecord, datetime]]:
-    """LIST and read all sessions, with when each began by its writer's clock or the backend's, whichever is later.
+def sweep(storage: Storage, catalog: Catalog, *, whole_store: bool = False) -> Sweep:
+    """P2 to P8: delete what nobody needs of the states that have a tombstone.
 
-    A session that goes away meanwhile has ended: its marker, if any, is listed after.
+    Args:
+        storage: The store's objects.
+        catalog: The store's states.
+        whole_store: Look through all objects, not just the folders of states whose removal has not ended and those
+            that these states refer to. Finds as well what landed after its state was given up.
+
+    Raises:
+        Exception: See :func:`prune`.
     """
-    sessions = []
-    for info in list(storage.list(SESSIONS)):
-        where = f"{info.key} of {storage.url}"
-        if info.size > MAX_RECORD_SIZE:
-            raise FormatError(f"the session {where} has {info.size} bytes: it is not statevault's")
+    for _ in range(_ROUNDS):
         try:
-            session = SessionRecord.from_json(storage.get(info.key), where=where)
-        except ObjectNotFoundError:
-            continue
-        if session_key(session.state) != info.key:
-            raise FormatError(f"the session {where} is of another state ({session.state!r})")
-        # A device without a clock begins in 1970; that alone must not make it stale.
-        sessions.append((session, max(session.started_at, info.modified or session.started_at)))
-    return sessions
+            return _sweep_once(storage, catalog, whole_store=whole_store)
+        except _OutdatedError as outdated:
+            _logger.debug("%s; looking again", outdated)
+    raise StatePrunedError(f"others prune {storage.url} faster than this prune can look: prune again")
 
 
-def _check_tombstone(storage: Storage, key: StateKey) -> None:
+class _OutdatedError(Exception):
+    """A record that was listed has gone: another prune is at work, and what was listed no longer tells all."""
+
+
+def _sweep_once(storage: Storage, catalog: Catalog, *, whole_store: bool) -> Sweep:
+    # P2 to P5, in this order: what is listed later can only protect more.
+    listing = catalog.listing()
+    dead = {key.state: key for key in listing.tombstones}
+    data = tuple(_data_of_the_dead(storage, catalog, listing, dead, whole_store=whole_store))
+    folders = {_state_of(info) for info in data}
+    for state in sorted(folders):
+        _check_tombstone(storage, listing, dead[state])
+    sessions = [session.record for session in read_sessions(storage)]
+    commits = catalog.commits()
+    # P6
+    bases = {session.base for session in sessions if session.base is not None and session.state not in dead}
+    sheltered = _sheltered_folders(catalog, [key for key in commits if key.state in bases & dead.keys()])
+    visible = [key for key in commits if key.state not in dead]
+    needed = _needed(storage, catalog, visible, folders - sheltered)
+    # P7
+    garbage = tuple(info for info in data if info.key not in needed and _state_of(info) not in sheltered)
+    storage.delete([info.key for info in garbage])
+    # P8: the markers of what is sheltered stay: the next prune finds by them what it has to look at again. Nor does any
+    # record go that P2 had not seen: it came after P3. A session whose state is committed protects nothing any more.
+    done = [key for key in listing.commits if key.state in dead.keys() - sheltered]
+    ended = listing.sessions & {*dead, *(key.state for key in commits)}
+    over = [session_key(session.state) for session in sessions if session.state in ended]
+    pins = [key for key in listing.objects if key.startswith(PINS) and _pinned_by(key) in dead.keys() - sheltered]
+    storage.delete([*(commit_key(*key) for key in done), *over, *pins])
+    catalog.forget(done)
+    return Sweep(listing, data, garbage)
+
+
+def _data_of_the_dead(
+    storage: Storage, catalog: Catalog, listing: Listing, dead: dict[str, StateKey], *, whole_store: bool
+) -> list[ObjectInfo]:
+    """P3: LIST the data objects that may be garbage."""
+    if whole_store:
+        found = list(storage.list())
+    else:
+        folders = sorted(_unfinished(catalog, listing, dead))
+        with ThreadPoolExecutor(_CONCURRENT_LISTS, "statevault-prune") as pool:
+            lists = run_all(pool, lambda folder: list(storage.list(state_prefix(folder))), folders)
+        found = [info for infos in lists for info in infos]
+    return [info for info in found if _state_of(info) in dead and _is_ours(info)]
+
+
+def _unfinished(catalog: Catalog, listing: Listing, dead: dict[str, StateKey]) -> set[str]:
+    """The dead states whose folders may hold garbage that no earlier prune has seen as such.
+
+    Those whose marker or session is still there, and those that they refer to. An object that outlives its state's
+    marker does so for the sake of a state that refers to it, or of a session's base: their markers name its folder.
+    """
+    marked = [key for key in listing.commits if key.state in dead]
+    folders = {key.state for key in marked} | (listing.sessions & dead.keys())
+    for record in catalog.records(marked):
+        if isinstance(record, CorruptStateError):
+            # It can't say any more to which folders it referred: a collection, which looks at all, finds them.
+            _logger.warning("%s; what it referred to is left to a collection (gc)", record)
+        else:
+            folders |= dead.keys() & set(record.reuses)
+    return folders
+
+
+def _sheltered_folders(catalog: Catalog, bases: list[StateKey]) -> set[str]:
+    """P6: the folders in which dead bases of live sessions have objects. Nothing is deleted in them.
+
+    Raises:
+        _OutdatedError: The marker of a base has gone: its session has ended, perhaps well, since commits were listed.
+    """
+    return {base.state for base in bases}.union(*(_reuses(catalog, base) for base in bases))
+
+
+def _needed(storage: Storage, catalog: Catalog, visible: list[StateKey], folders: set[str]) -> set[str]:
+    """P6: the keys of the objects that visible states have, if they have some in the folders.
+
+    Raises:
+        _OutdatedError: One of the states has gone since it was listed. What was saved on top of it meanwhile may need
+            what it needed, and is not among those that were listed.
+    """
+    if not folders:
+        return set()
+    catalog.records(visible)  # several at once; looked at below
+    needed: set[str] = set()
+    for key in visible:
+        if not folders.isdisjoint(_reuses(catalog, key)):
+            try:
+                needed |= {entry.key for entry in StateReader(storage, catalog, catalog.record(key)).manifest.objects}
+            except StatePrunedError as gone:
+                raise _OutdatedError(str(gone)) from None
+    return needed
+
+
+def _check_tombstone(storage: Storage, listing: Listing, key: StateKey) -> None:
     """Make sure, before data is deleted, that a tombstone is statevault's.
 
     Raises:
         FormatError: It isn't.
     """
     where = f"{tombstone_key(*key)} of {storage.url}"
-    if storage.head(tombstone_key(*key)).size > MAX_RECORD_SIZE:
+    if listing.objects[tombstone_key(*key)].size > MAX_RECORD_SIZE:
         raise FormatError(f"the tombstone {where} is too large to be statevault's")
     record = TombstoneRecord.from_json(storage.get(tombstone_key(*key)), where=where)
     if (record.sequence, record.state) != key:
@@ -163,52 +255,26 @@ def _is_ours(info: ObjectInfo) -> bool:
     return not any(segment.startswith(".") for segment in info.key.split("/"))
 
 
-def _give_up(storage: Storage, listing: Listing, session: SessionRecord, *, by: str) -> None:
-    key = StateKey(session.sequence, session.state)
-    if key in listing.tombstones:
-        return
-    abort = AbortRecord(state=key.state, by=by, at=datetime.now(UTC))
-    storage.put(abort_key(key.state), abort.to_json())
-    if not storage.exists(commit_key(*key)):
-        _logger.warning("The save of %s by %s did not end; it is given up", key.state, session.writer)
-        _put_tombstone(storage, key, by=by, reason="its writer was taken for dead")
-
-
-def _put_tombstone(storage: Storage, key: StateKey, *, by: str, reason: str) -> None:
-    tombstone = TombstoneRecord(state=key.state, sequence=key.sequence, by=by, at=datetime.now(UTC), reason=reason)
-    storage.put(tombstone_key(*key), tombstone.to_json())
-
-
 def _reuses(catalog: Catalog, key: StateKey) -> list[str]:
-    """The states in whose folders a visible one has objects. In its own nothing is deleted."""
-    try:
-        return catalog.record(key).reuses
-    except StatePrunedError:
-        return _unless_pruned(catalog, key)
-
-
-def _references(storage: Storage, catalog: Catalog, key: StateKey) -> set[str]:
-    """The keys of all data objects that a state needs."""
-    try:
-        manifest = StateReader(storage, catalog, catalog.record(key)).manifest
-    except StatePrunedError:
-        return set(_unless_pruned(catalog, key))
-    return {entry.key for entry in manifest.objects}
-
-
-def _unless_pruned(catalog: Catalog, key: StateKey) -> list[str]:
-    """Nothing, for a state that another prune has removed meanwhile.
-
-    That one took data only after it had looked for sessions: one that it did not see finds the tombstone in step 3 of
-    its save, and does without this base.
+    """The other states in whose folders a state has objects.
 
     Raises:
-        StatePrunedError: There is no tombstone: the record was lost, and might have protected something.
+        _OutdatedError: Another prune has removed the state since it was listed.
+        StatePrunedError: Its marker has gone without a tombstone: it was lost, and might have protected something.
     """
-    if catalog.is_tombstoned(key):
-        return []
-    raise StatePrunedError(f"the commit marker of {key.state!r} has gone without a tombstone: nothing was deleted")
+    try:
+        return catalog.record(key).reuses
+    except StatePrunedError as gone:
+        if catalog.is_tombstoned(key):
+            raise _OutdatedError(str(gone)) from None
+        raise StatePrunedError(
+            f"the commit marker of {key.state!r} has gone without a tombstone: nothing was deleted"
+        ) from None
 
 
 def _state_of(info: ObjectInfo) -> str:
     return info.key.partition("/")[0]
+
+
+def _pinned_by(key: str) -> str:
+    return key.removeprefix(PINS).partition("/")[0]

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -25,6 +26,7 @@ from statevault.format.names import check_component_name, check_state_name
 from statevault.format.records import CommitRecord
 from statevault.state_persistence.background import BackgroundPublisher
 from statevault.state_persistence.catalog import Catalog
+from statevault.state_persistence.collection import CollectionResult, collect
 from statevault.state_persistence.commit import SaveRequest, check_metadata, commit_snapshot, writer_name
 from statevault.state_persistence.download import StateReader
 from statevault.state_persistence.exclusive import ExclusiveUse
@@ -32,10 +34,12 @@ from statevault.state_persistence.info import EXIT, LoadedState, StateInfo
 from statevault.state_persistence.load import Loader
 from statevault.state_persistence.mixin import PersistentState
 from statevault.state_persistence.names import DEFAULT_STATE_NAME_FORMAT, StateNames
+from statevault.state_persistence.pins import pin_state, unpin_state
 from statevault.state_persistence.plain_folder import PlainFolder
 from statevault.state_persistence.prune import PruneResult, prune
 from statevault.state_persistence.reuse import Base
 from statevault.state_persistence.selection import Selection
+from statevault.state_persistence.sessions import STALE_AFTER
 from statevault.state_persistence.snapshot import take_snapshot
 from statevault.state_persistence.staging import Staging
 from statevault.storage import Storage, normalized_url, open_storage, parent_and_name
@@ -528,11 +532,17 @@ class StateStore:
     # -- retention
 
     def remove(self, states: Iterable[StatePath], *, reason: str = "removed by the user") -> PruneResult:
-        """Remove states for good, and what crashed saves left behind.
+        """Remove states for good.
+
+        What it costs grows with what it removes. It also clears away what earlier removals and crashed saves left in
+        the folders of which the records tell; :meth:`gc` looks through the whole store.
 
         Args:
             states: Names or paths of states of this store. Those that are gone, and pinned ones, are passed over.
             reason: Kept in the store, beside the name.
+
+        Returns:
+            What was removed, what was spared, and the bytes that were freed: not those that other states need.
 
         Raises:
             TypeError: `states` is one state, and not several.
@@ -544,6 +554,68 @@ class StateStore:
             raise TypeError(f"remove() takes several states: remove([{str(states)!r}])")
         names = [self._own_name(state) for state in states]
         return prune(self._storage, self._catalog, names, by=self._writer, reason=reason)
+
+    def gc(self, *, stale_after: timedelta = STALE_AFTER) -> CollectionResult:
+        """Look through the whole store, and delete what no state needs: debris of crashed saves, old records.
+
+        Safe at any time, beside any number of writers and readers. Once a day is often enough.
+
+        Args:
+            stale_after: How old a save that has not ended is when its writer is taken for dead. If it lives all the
+                same, it notices, and saves again.
+
+        Raises:
+            FormatError: A record of the store can't be read: nothing was deleted.
+            CorruptStateError: A manifest that is needed to know what is garbage is damaged: nothing was deleted.
+            StorageError: The storage failed; call again to go on.
+        """
+        return collect(self._storage, self._catalog, by=self._writer, stale_after=stale_after)
+
+    def pin(self, state: StatePath, name: str = "pin") -> None:
+        """Keep a state whatever retention says, until it is unpinned.
+
+        When this returns, the pin holds.
+
+        Args:
+            state: The name or path of a state of this store, or ``"latest"``.
+            name: The pin's name, for those who wonder why the state is kept.
+
+        Raises:
+            StateNotFoundError: There is no such state in this store.
+            StatePrunedError: It was removed.
+            PinConflictError: A prune may be removing it just now: nothing was pinned.
+            InvalidNameError: `name` can't be the name of a pin.
+            StorageError: The storage failed; if the pin may be there all the same, the error's notes say so.
+        """
+        store, key = self._resolve(state)
+        if store is not self:
+            raise StateNotFoundError(f"{state} is not in {self.url}: make a StateStore for {store.url} to pin it")
+        pin_state(self._storage, key, name, by=self._writer)
+
+    def unpin(self, state: StatePath, name: str | None = None) -> int:
+        """Take pins off a state.
+
+        Args:
+            state: The name or path of a state of this store.
+            name: The name of the pins to take off; None for all.
+
+        Returns:
+            How many pins there were.
+
+        Raises:
+            StateNotFoundError: The path is not one of this store.
+            StorageError: The storage failed; call again to go on.
+        """
+        return unpin_state(self._storage, self._own_name(state), name)
+
+    def pins(self) -> dict[str, tuple[str, ...]]:
+        """The names of the pins of each pinned state, in the order of states.
+
+        Raises:
+            StorageError: And the others of :meth:`states`.
+        """
+        listing = self._catalog.listing()
+        return {key.state: listing.pins[key.state] for key in listing.visible if key.state in listing.pins}
 
     # -- the end
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from upath import UPath
@@ -113,6 +113,20 @@ class Storage(ABC):
         Raises:
             StorageError: Some of them could not be deleted; the message names the first.
         """
+
+    def abort_unfinished_uploads(self, older_than: timedelta) -> int:
+        """End uploads below the root that began long ago and were never completed: what they have sent costs storage.
+
+        Args:
+            older_than: How long ago at least, by the backend's clock.
+
+        Returns:
+            How many; 0 where the backend has none, or does not list them.
+
+        Raises:
+            StorageError: The backend failed.
+        """
+        return 0
 
     @abstractmethod
     def path(self, key: str = "") -> UPath:

@@ -7,20 +7,20 @@ from datetime import timedelta
 from statevault.format.keys import VAULT, manifest_key
 from statevault.state_persistence import StateStore
 from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.prune import prune
+from statevault.state_persistence.collection import collect
 from statevault.storage import Storage
 
 __all__ = ["check_no_garbage"]
 
 
 def check_no_garbage(storage: Storage) -> None:
-    """Two prunes leave what the visible states need (some of it in the folders of states that are gone), and no more.
+    """Two collections leave what visible states need (some of it in the folders of states that are gone), and no more.
 
     Everybody who saved is dead. Tombstones stay: they keep dead names dead.
     """
     catalog = Catalog(storage)
     for _ in range(2):
-        prune(storage, catalog, [], by="test", reason="test", stale_after=timedelta(0))
+        collect(storage, catalog, by="test", stale_after=timedelta(0))
     listing = Catalog(storage).listing()
     live = {key.state for key in listing.visible}
     needed = {manifest_key(state) for state in live}

@@ -71,6 +71,60 @@ class DictStorage(Storage):
         return UPath(f"memory://dict/{key}")
 
 
+@dataclass
+class WatchedStorage(Storage):
+    """Passes calls on, and tells of each before it is made.
+
+    Attributes:
+        inner: Where the calls go.
+        before: Told of a call: ``"put a.state/x"``.
+        calls: What was called.
+    """
+
+    inner: Storage
+    before: Callable[[str], None] = lambda call: None
+    calls: list[str] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.url = self.inner.url
+
+    def _tell(self, call: str) -> None:
+        with self._lock:
+            self.calls.append(call)
+            self.before(call)
+
+    @override
+    def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
+        self._tell(f"put {key}")
+        return self.inner.put(key, body, create_only=create_only)
+
+    @override
+    def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        self._tell(f"get {key}")
+        return self.inner.get(key, start, end)
+
+    @override
+    def head(self, key: str) -> ObjectInfo:
+        self._tell(f"head {key}")
+        return self.inner.head(key)
+
+    @override
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        self._tell(f"list {prefix}")
+        yield from self.inner.list(prefix)
+
+    @override
+    def delete(self, keys: Sequence[str]) -> None:
+        if keys:
+            self._tell(f"delete {list(keys)}")
+        self.inner.delete(keys)
+
+    @override
+    def path(self, key: str = "") -> UPath:
+        return self.inner.path(key)
+
+
 class Failure(Enum):
     """How a call fails."""
 

@@ -9,24 +9,23 @@ import pytest
 from typing_extensions import override
 
 from statevault.codecs import compress_chunk, digest
-from statevault.errors import SaveFencedError
+from statevault.errors import SaveFencedError, StorageTimeoutError
 from statevault.format.keys import (
     StateKey,
     abort_key,
     commit_key,
     manifest_key,
-    pin_key,
     session_key,
     tombstone_key,
 )
-from statevault.format.records import AbortRecord, ManifestRef, PinRecord, SessionRecord
-from statevault.state_persistence import StateStore
+from statevault.format.records import AbortRecord, ManifestRef, SessionRecord
+from statevault.state_persistence import StateStore, commit
 from statevault.state_persistence.catalog import Catalog
 from statevault.state_persistence.download import StateReader
 from statevault.state_persistence.prune import prune
 from statevault.storage import Body
 from tests.state_persistence.components import Folder, some_files, store_with
-from tests.state_persistence.storages import DictStorage
+from tests.state_persistence.storages import DictStorage, WatchedStorage
 
 OLD, NEW = some_files(1), some_files(2)
 NOW = datetime.now(UTC)
@@ -99,6 +98,26 @@ def test_a_marker_that_comes_before_the_verdict_is_honoured() -> None:
         store.verify("new.state")
 
 
+@pytest.mark.parametrize("stands_still_at", ["new.state/", "new.state/manifest", "_vault/commits/"])
+def test_a_writer_that_stood_still_for_days_gives_up(stands_still_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Aborts and tombstones are not kept for ever: whoever missed them must not become visible."""
+    days = 0.0
+    monkeypatch.setattr(commit, "_seconds", lambda: days * 86400)
+
+    def sleep(storage: DictStorage, key: str) -> None:
+        nonlocal days
+        days += 9
+
+    storage = MeddlingStorage(stands_still_at, sleep)
+    with store_with(storage, folder=Folder(NEW)) as store:
+        with pytest.raises(StorageTimeoutError, match=r"new\.state.*took longer than 1 day"):
+            store.save_state(name="new.state")
+        assert store.states() == []
+        store.save_state(name="next.state")
+    give_up_everything(storage, "")
+    assert {key.partition("/")[0] for key in storage.objects} == {"_vault", "next.state"}
+
+
 def test_a_prune_leaves_young_sessions_and_their_objects_alone() -> None:
     taken: list[set[str]] = []
 
@@ -120,9 +139,9 @@ def test_a_pinned_state_is_not_removed() -> None:
     with store_with(storage, folder=Folder(OLD)) as store:
         store.save_state(name="pinned.state")
         store.save_state(name="other.state")
-        pin = PinRecord(state="pinned.state", pin="best", by="me", at=NOW)
-        storage.put(pin_key("pinned.state", "best"), pin.to_json())
-        assert store.remove(["pinned.state", "other.state"]).removed == ("other.state",)
+        store.pin("pinned.state", "best")
+        result = store.remove(["pinned.state", "other.state"])
+        assert (result.removed, result.spared) == (("other.state",), ("pinned.state",))
         store.verify("pinned.state")
 
 
@@ -194,3 +213,64 @@ def test_a_session_whose_state_is_committed_is_cleaned_up() -> None:
         assert session_key("a.state") not in storage.objects
         assert tombstone_key(1, "a.state") not in storage.objects
         store.verify("a.state")
+
+
+def at_each_call_of_a_prune(prepare: Callable[[], DictStorage], meanwhile: Callable[[DictStorage], None]) -> None:
+    """Remove ``base.state``, and do something in the middle; ``child.state`` must stay whole."""
+    number = 0
+    while True:
+        number += 1
+        storage = prepare()
+        made = 0
+
+        def before(call: str, storage: DictStorage = storage, number: int = number) -> None:
+            nonlocal made
+            made += 1
+            if made == number:
+                meanwhile(storage)
+
+        watched = WatchedStorage(storage, before)
+        prune(watched, Catalog(watched), ["base.state"], by="p", reason="test")
+        if made < number:
+            break
+        with StateStore(storage) as store:
+            assert "child.state" in store.names()
+            store.verify("child.state")
+    assert number > 10
+
+
+def test_another_prune_beside_a_save_that_ends_well() -> None:
+    """This one saw the session and its base, but neither marker: the other one takes the base's away."""
+    markers: list[bytes] = []
+
+    def prepare() -> DictStorage:
+        storage = a_store_with_shared_chunks()
+        markers.append(storage.objects.pop(commit_key(2, "child.state")))
+        session = SessionRecord(state="child.state", sequence=2, writer="w", base="base.state", started_at=NOW)
+        storage.put(session_key("child.state"), session.to_json())
+        return storage
+
+    def end_well(storage: DictStorage) -> None:
+        storage.put(commit_key(2, "child.state"), markers[-1])
+        storage.delete([session_key("child.state")])
+        prune(storage, Catalog(storage), [], by="q", reason="test")
+
+    at_each_call_of_a_prune(prepare, end_well)
+
+
+def test_another_prune_removes_the_state_through_which_a_new_one_refers() -> None:
+    """This one saw the older state, which shares, and not the newer, which shares as well."""
+
+    def prepare() -> DictStorage:
+        storage = DictStorage()
+        with store_with(storage, folder=Folder(OLD)) as store:
+            store.save_state(name="base.state")
+            store.save_state(name="middle.state")
+        return storage
+
+    def replace(storage: DictStorage) -> None:
+        with store_with(storage, folder=Folder(OLD)) as store:
+            store.save_state(name="child.state")
+        prune(storage, Catalog(storage), ["middle.state"], by="q", reason="test")
+
+    at_each_call_of_a_prune(prepare, replace)

@@ -1,0 +1,122 @@
+"""Garbage collection: what a prune leaves to a look through the whole store (``docs/format.md``, section 7).
+
+Debris of crashed saves that landed late, uploads that nobody ended, and records that have outlived all that they
+protect. The one use of clocks in the protocol: for waste, never for what is visible.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from statevault.errors import FormatError, ObjectNotFoundError
+from statevault.format.keys import INTENTS, abort_key, tombstone_key
+from statevault.format.records import MAX_RECORD_SIZE, AbortRecord, IntentRecord, TombstoneRecord
+from statevault.state_persistence.catalog import Catalog
+from statevault.state_persistence.parallel import run_all
+from statevault.state_persistence.prune import Sweep, sweep
+from statevault.state_persistence.removal import give_up_stale
+from statevault.state_persistence.sessions import STALE_AFTER
+from statevault.storage import ObjectInfo, Storage
+
+__all__ = ["RECORDS_LIVE", "CollectionResult", "collect"]
+
+_logger = logging.getLogger(__name__)
+_Dated = TombstoneRecord | AbortRecord | IntentRecord
+_CONCURRENT_READS = 16
+_NO_CLOCK = datetime(2020, 1, 1, tzinfo=UTC)
+"""A device that did not know the time wrote what is older."""
+RECORDS_LIVE = timedelta(days=7)
+"""For how long tombstones, aborts and intents outlive what they are about; a writer gives up after a day."""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionResult:
+    """What a collection did.
+
+    Attributes:
+        given_up: Names of the states whose saves did not end, and were given up.
+        objects: How many data objects it deleted.
+        freed: Their bytes.
+        records: How many old records it deleted.
+        uploads: How many unfinished uploads it ended.
+    """
+
+    given_up: tuple[str, ...]
+    objects: int
+    freed: int
+    records: int
+    uploads: int
+
+
+def collect(
+    storage: Storage,
+    catalog: Catalog,
+    *,
+    by: str,
+    stale_after: timedelta = STALE_AFTER,
+    records_live: timedelta = RECORDS_LIVE,
+) -> CollectionResult:
+    """Look through the whole store, and delete what nobody needs.
+
+    Args:
+        storage: The store's objects.
+        catalog: The store's states.
+        by: Who collects.
+        stale_after: How old a session without a marker, and an unfinished upload, is when its writer is taken for dead.
+        records_live: How old a tombstone, abort or intent is when it goes, once nothing else is left of its state.
+
+    Raises:
+        Exception: See :func:`~statevault.state_persistence.prune.prune`.
+    """
+    given_up = give_up_stale(storage, catalog, by=by, stale_after=stale_after)
+    swept = sweep(storage, catalog, whole_store=True)
+    expired = _expired(storage, swept, records_live)
+    storage.delete(expired)
+    uploads = storage.abort_unfinished_uploads(stale_after)
+    result = CollectionResult(
+        tuple(key.state for key in given_up), len(swept.garbage), swept.freed, len(expired), uploads
+    )
+    _logger.info(
+        "Collected garbage of %s: %d objects, %d bytes, %d records, %d unfinished uploads",
+        storage.url,
+        result.objects,
+        result.freed,
+        result.records,
+        result.uploads,
+    )
+    return result
+
+
+def _expired(storage: Storage, swept: Sweep, records_live: timedelta) -> list[str]:
+    """The records that are older than any writer may live, of states of which nothing else is left."""
+    listing = swept.listing
+    # What had data a moment ago may have some that lands late: its turn comes with the next collection.
+    remains = {info.key.partition("/")[0] for info in swept.data} | listing.sessions | listing.pins.keys()
+    remains |= {key.state for key in listing.commits}
+    dead = {key.state for key in listing.tombstones}
+    kinds: dict[str, type[_Dated]] = {
+        # The last one stays: sequences never fall, so that no marker is taken for an older one of the same key.
+        tombstone_key(*key): TombstoneRecord
+        for key in listing.tombstones
+        if key.sequence != listing.last_sequence and key.state not in remains
+    }
+    kinds |= {abort_key(state): AbortRecord for state in listing.aborts - remains - dead}
+    kinds |= {key: IntentRecord for key in listing.objects if key.startswith(INTENTS)}
+    latest = datetime.now(UTC) - records_live
+    old = [key for key in kinds if (listing.objects[key].modified or latest) <= latest]
+    with ThreadPoolExecutor(_CONCURRENT_READS, "statevault-collect") as pool:
+        times = run_all(pool, lambda key: _written_at(storage, listing.objects[key], kinds[key]), old)
+    return [key for key, at in zip(old, times, strict=True) if at is not None and _NO_CLOCK < at <= latest]
+
+
+def _written_at(storage: Storage, info: ObjectInfo, kind: type[_Dated]) -> datetime | None:
+    """When a record was written by its writer's clock; None if it has gone, or can't be read."""
+    try:
+        if info.size <= MAX_RECORD_SIZE:
+            return kind.from_json(storage.get(info.key), where=f"{info.key} of {storage.url}").at
+    except (ObjectNotFoundError, FormatError) as error:
+        _logger.debug("%s", error)
+    return None

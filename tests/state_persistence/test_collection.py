@@ -1,0 +1,282 @@
+"""What a prune costs, and what a collection finds that a prune leaves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from typing_extensions import override
+
+from statevault.errors import StateVaultError
+from statevault.format.keys import (
+    ABORTS,
+    INTENTS,
+    PINS,
+    TOMBSTONES,
+    VAULT,
+    abort_key,
+    intent_key,
+    session_key,
+    tombstone_key,
+)
+from statevault.format.records import AbortRecord, IntentRecord, SessionRecord, TombstoneRecord
+from statevault.state_persistence import StateStore
+from statevault.state_persistence.catalog import Catalog
+from statevault.state_persistence.collection import CollectionResult, collect
+from statevault.storage import ObjectInfo
+from tests.state_persistence.components import Files, Folder, store_with
+from tests.state_persistence.garbage import check_no_garbage
+from tests.state_persistence.storages import DictStorage, FailingStorage, Failure, ProcessDiedError, WatchedStorage
+
+NOW = datetime.now(UTC)
+LONG_AGO = NOW - timedelta(days=8)
+FAILURES = [pytest.param(failure, id=failure.value) for failure in Failure]
+
+
+@dataclass
+class TimedStorage(DictStorage):
+    """Says when objects were stored: `modified`, else now."""
+
+    modified: dict[str, datetime] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    @override
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        for info in super().list(prefix):
+            yield ObjectInfo(info.key, info.size, self.modified.get(info.key, datetime.now(UTC)))
+
+
+def save_states(storage: DictStorage, count: int, *, shared: bool = True) -> dict[str, Files]:
+    """Save states of one frozen and one changing file each."""
+    contents = {}
+    folder = Folder({})
+    with StateStore(storage, incremental=shared) as store:
+        store.register("folder", folder)
+        for number in range(count):
+            name = f"{number:04}.state"
+            folder.files = {"frozen.bin": b"f" * 70_000, "own.bin": name.encode() * 100}
+            contents[name] = dict(folder.files)
+            store.save_state(name=name)
+    return contents
+
+
+def kinds_of(calls: list[str]) -> Counter[str]:
+    return Counter(call.partition(" ")[0] for call in calls)
+
+
+@pytest.mark.parametrize("count", [20, 120])
+def test_the_requests_of_a_prune_grow_with_what_it_removes(count: int) -> None:
+    """In a process that knows the markers, as one that saves and prunes does."""
+    storage = DictStorage()
+    save_states(storage, count, shared=False)
+    watched = WatchedStorage(storage)
+    with StateStore(watched) as store:
+        store.states()
+        watched.calls.clear()
+        store.remove(["0003.state"])
+        one = kinds_of(watched.calls)
+        watched.calls.clear()
+        store.remove([f"{number:04}.state" for number in range(4, 14)])
+        ten = kinds_of(watched.calls)
+    # The intent and a tombstone; the records (3), the pins, the sessions (2) and the folder; the batches of data, of
+    # records and of the intent. No marker or manifest is read, as no state refers to what was removed.
+    assert one == {"put": 2, "list": 7, "delete": 3, "get": 1}
+    assert ten == {"put": 11, "list": 16, "delete": 3, "get": 10}
+
+
+def test_a_prune_reads_the_manifests_of_those_who_share_and_lists_what_they_share() -> None:
+    storage = DictStorage()
+    contents = save_states(storage, 20)
+    watched = WatchedStorage(storage)
+    with StateStore(watched) as store:
+        store.states()
+        watched.calls.clear()
+        store.remove(["0000.state"])  # all others refer to its frozen file
+        assert sum(call.startswith("get") and "manifest" in call for call in watched.calls) == 19
+        assert [key for key in storage.objects if key.startswith("0000.state/")] == ["0000.state/folder/frozen.bin.zst"]
+        for name in list(contents)[1:19]:
+            store.remove([name])
+        assert "0000.state/folder/frozen.bin.zst" in storage.objects
+        store.verify("0019.state")
+        store.remove(["0019.state"])
+    assert [key for key in storage.objects if not key.startswith(VAULT)] == []
+
+
+def test_a_prune_without_victims_costs_little() -> None:
+    storage = DictStorage()
+    save_states(storage, 5)
+    watched = WatchedStorage(storage)
+    with StateStore(watched) as store:
+        store.remove([])
+    assert kinds_of(watched.calls) == {"list": 4, "get": 1}
+
+
+def test_what_landed_after_its_state_was_given_up_is_found_by_a_collection_only() -> None:
+    storage = DictStorage()
+    save_states(storage, 3)
+    with StateStore(storage) as store:
+        store.remove(["0001.state"])
+        storage.put("0001.state/folder/late.bin", b"late")
+        storage.put("foreign/file.txt", b"somebody's")
+        storage.put("0001.state/.notes", b"somebody's")
+        store.remove([])
+        assert "0001.state/folder/late.bin" in storage.objects
+        result = store.gc()
+    assert (result.objects, result.freed) == (1, 4)
+    assert "0001.state/folder/late.bin" not in storage.objects
+    assert {"foreign/file.txt", "0001.state/.notes"} <= storage.objects.keys()
+
+
+def test_a_collection_says_which_saves_it_gave_up() -> None:
+    storage = DictStorage()
+    save_states(storage, 1)
+    session = SessionRecord(state="x.state", sequence=2, writer="w", base=None, started_at=LONG_AGO)
+    storage.put(session_key("x.state"), session.to_json())
+    storage.put("x.state/folder/half.bin", b"half")
+    with StateStore(storage) as store:
+        result = store.gc()
+        assert result == CollectionResult(given_up=("x.state",), objects=1, freed=4, records=0, uploads=0)
+        assert store.names() == ["0000.state"]
+
+
+def old_records(storage: TimedStorage) -> None:
+    """Two removed states and an intent, all of long ago; the last state stays."""
+    for sequence, state in ((1, "a.state"), (2, "b.state")):
+        tombstone = TombstoneRecord(state=state, sequence=sequence, by="p", at=LONG_AGO)
+        storage.put(tombstone_key(sequence, state), tombstone.to_json())
+        storage.put(abort_key(state), AbortRecord(state=state, by="p", at=LONG_AGO).to_json())
+    storage.put(intent_key("00aa"), IntentRecord(prune="00aa", states=["a.state"], by="p", at=LONG_AGO).to_json())
+    storage.modified = dict.fromkeys(storage.objects, LONG_AGO)
+
+
+def records_left(storage: TimedStorage) -> list[str]:
+    return [key for key in sorted(storage.objects) if key.startswith((ABORTS, INTENTS, TOMBSTONES))]
+
+
+def test_records_go_when_they_are_old_and_nothing_else_is_left() -> None:
+    storage = TimedStorage()
+    old_records(storage)
+    save_states(storage, 1)
+    with StateStore(storage) as store:
+        assert store.gc().records == 3  # both tombstones, and the intent
+        assert store.gc().records == 2  # the aborts, which no tombstone needs any more
+        assert records_left(storage) == []
+        store.verify("0000.state")
+
+
+def test_the_last_tombstone_stays_so_that_sequences_never_fall() -> None:
+    storage = TimedStorage()
+    old_records(storage)
+    storage.put("_vault/format.json", b'{"format": "statevault", "version": 1}')
+    with StateStore(storage) as store:
+        store.gc()
+        store.gc()
+    assert records_left(storage) == [abort_key("b.state"), tombstone_key(2, "b.state")]
+    save_states(storage, 1)
+    assert [key.sequence for key in Catalog(storage).listing().visible] == [3]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["young here", "young there", "no clock", "data", "session", "pin", "damaged", "too large"],
+)
+def test_records_that_may_still_be_needed_stay(reason: str) -> None:
+    storage = TimedStorage()
+    old_records(storage)
+    save_states(storage, 1)
+    key = tombstone_key(1, "a.state")
+    match reason:
+        case "young here":
+            storage.modified[key] = NOW
+        case "young there":
+            storage.put(key, TombstoneRecord(state="a.state", sequence=1, by="p", at=NOW).to_json())
+        case "no clock":
+            at = datetime(1970, 1, 1, 0, 5, tzinfo=UTC)
+            storage.put(key, TombstoneRecord(state="a.state", sequence=1, by="p", at=at).to_json())
+        case "data":
+            storage.put("a.state/folder/late.bin", b"late")
+        case "session":
+            session = SessionRecord(state="a.state", sequence=1, writer="w", base=None, started_at=NOW)
+            storage.put(session_key("a.state"), session.to_json())
+        case "pin":
+            storage.put(f"{PINS}a.state/late.00000000", b"")
+        case "damaged":
+            storage.put(key, b"{")
+        case _:
+            storage.put(key, b" " * (17 << 20))
+    with StateStore(storage) as store:
+        store.gc()
+    assert key in storage.objects
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_the_process_dies_at_every_call_of_a_collection(failure: Failure) -> None:
+    number = 0
+    while True:
+        number += 1
+        storage = TimedStorage()
+        old_records(storage)
+        contents = save_states(storage, 4)
+        with StateStore(storage) as store:
+            store.remove(["0000.state", "0001.state"])
+        session = SessionRecord(state="x.state", sequence=9, writer="w", base="0002.state", started_at=LONG_AGO)
+        storage.put(session_key("x.state"), session.to_json())
+        storage.put("x.state/folder/half.bin", b"half")
+        failing = FailingStorage(storage, fail_at=number, failure=failure, dies=True)
+        with suppress(ProcessDiedError):
+            collect(failing, Catalog(failing), by="dying", stale_after=timedelta(0))
+        if len(failing.calls) < number:
+            break
+        for landed in (False, True):
+            if landed:
+                failing.land()
+            check_contents(storage, contents, ["0002.state", "0003.state"])
+        check_no_garbage(storage)
+        check_contents(storage, contents, ["0002.state", "0003.state"])
+    assert number > 12
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("dies", [False, True], ids=["error", "death"])
+def test_a_prune_of_states_that_share_fails_at_every_call(failure: Failure, dies: bool) -> None:
+    number = 0
+    while True:
+        number += 1
+        storage = DictStorage()
+        contents = save_states(storage, 5)
+        failing = FailingStorage(storage, fail_at=number, failure=failure, dies=dies)
+        removed = False
+        with suppress(ProcessDiedError, StateVaultError):
+            StateStore(failing).remove(["0000.state", "0002.state"])
+            removed = True
+        if len(failing.calls) < number:
+            break
+        left = check_contents(storage, contents, ["0001.state", "0003.state", "0004.state"], may_have=True)
+        assert len(left) == 3 or not removed, failing.calls[number - 1]
+        failing.land()
+        with StateStore(storage) as store:
+            store.remove(["0000.state", "0002.state"])
+        check_contents(storage, contents, ["0001.state", "0003.state", "0004.state"])
+        check_no_garbage(storage)
+        check_contents(storage, contents, ["0001.state", "0003.state", "0004.state"])
+    assert number > 15
+
+
+def check_contents(
+    storage: DictStorage, contents: dict[str, Files], wanted: list[str], *, may_have: bool = False
+) -> list[str]:
+    """All visible states are whole; they are those that are wanted, or these and others."""
+    folder = Folder({})
+    with store_with(storage, folder=folder) as store:
+        names = store.names()
+        for name in names:
+            store.load_state(name)
+            assert folder.files == contents[name]
+    assert set(wanted) <= set(names) if may_have else names == wanted
+    return names

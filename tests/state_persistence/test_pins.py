@@ -1,0 +1,267 @@
+"""Pins: a state that is pinned stays, and a pin beside a prune holds or fails, never half."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from statevault.errors import (
+    FormatError,
+    InvalidNameError,
+    PinConflictError,
+    StateNotFoundError,
+    StatePrunedError,
+    StateVaultError,
+    StorageError,
+)
+from statevault.format.keys import INTENTS, PINS, abort_key, intent_key
+from statevault.format.records import AbortRecord, IntentRecord
+from statevault.state_persistence import StateStore
+from tests.state_persistence.components import Folder, some_files, store_with
+from tests.state_persistence.garbage import check_no_garbage
+from tests.state_persistence.storages import DictStorage, FailingStorage, Failure, ProcessDiedError, WatchedStorage
+
+OLD, NEW = some_files(1), some_files(2)
+NOW = datetime.now(UTC)
+
+
+def a_store_with_two_states() -> DictStorage:
+    storage = DictStorage()
+    folder = Folder(OLD)
+    with store_with(storage, folder=folder) as store:
+        store.save_state(name="old.state")
+        folder.files = dict(NEW)
+        store.save_state(name="new.state")
+    return storage
+
+
+def records(storage: DictStorage, prefix: str) -> list[str]:
+    return [key for key in storage.objects if key.startswith(prefix)]
+
+
+def test_pins_are_named_counted_and_taken_off() -> None:
+    storage = a_store_with_two_states()
+    with StateStore(storage) as store:
+        store.pin("old.state", "paper")
+        store.pin("old.state", "paper")
+        store.pin("old.state", "demo")
+        store.pin("latest")
+        assert store.pins() == {"old.state": ("demo", "paper"), "new.state": ("pin",)}
+        assert store.unpin("old.state", "paper") == 2
+        assert store.pins()["old.state"] == ("demo",)
+        assert store.remove(["old.state", "new.state"]).spared == ("old.state", "new.state")
+        assert store.unpin("old.state") == 1
+        assert store.unpin("old.state") == 0
+        assert store.remove(["old.state"]).removed == ("old.state",)
+        assert store.pins() == {"new.state": ("pin",)}
+
+
+def test_a_pin_by_the_path_of_a_state(tmp_path: Path) -> None:
+    with store_with(tmp_path, folder=Folder(OLD)) as store:
+        path = store.save_state()
+        store.pin(path, "mine")
+        assert store.pins() == {path.name: ("mine",)}
+        assert store.unpin(path) == 1
+
+
+def test_what_cannot_be_pinned() -> None:
+    storage = a_store_with_two_states()
+    with StateStore(storage) as store:
+        with pytest.raises(StateNotFoundError, match="nothing"):
+            store.pin("nothing.state")
+        with pytest.raises(InvalidNameError, match="name of a pin"):
+            store.pin("old.state", "a/b")
+        with pytest.raises(InvalidNameError, match="name of a pin"):
+            store.pin("old.state", "")
+        store.remove(["old.state"])
+        with pytest.raises(StatePrunedError):
+            store.pin("old.state")
+    assert records(storage, PINS) == []
+
+
+def test_a_state_that_somebody_pinned_by_hand_is_pinned() -> None:
+    storage = a_store_with_two_states()
+    storage.put(f"{PINS}old.state/by-hand", b"")
+    with StateStore(storage) as store:
+        assert store.remove(["old.state"]).spared == ("old.state",)
+        assert store.pins() == {"old.state": ("by-hand",)}
+
+
+def test_the_intent_of_a_prune_that_died_forbids_the_pin_and_says_what_to_do() -> None:
+    storage = a_store_with_two_states()
+    intent = IntentRecord(prune="00aa", states=["old.state"], by="host:1:x", at=NOW)
+    storage.put(intent_key("00aa"), intent.to_json())
+    with StateStore(storage) as store:
+        store.pin("new.state")
+        with pytest.raises(PinConflictError, match=r"host:1:x .* _vault/intents/00aa"):
+            store.pin("old.state")
+    assert records(storage, f"{PINS}old.state") == []
+
+
+@pytest.mark.parametrize("content", [b"{", b"x" * (17 << 20)], ids=["no json", "too large"])
+def test_an_intent_that_cannot_be_read_may_be_for_any_state(content: bytes) -> None:
+    storage = a_store_with_two_states()
+    storage.put(intent_key("00aa"), content)
+    with StateStore(storage) as store, pytest.raises(FormatError, match="00aa"):
+        store.pin("old.state")
+    assert records(storage, PINS) == []
+
+
+def test_a_state_whose_writer_was_given_up_is_not_pinned() -> None:
+    """The prune that gave it up may be about to put its tombstone: it looked for the marker before it was there."""
+    storage = a_store_with_two_states()
+    storage.put(abort_key("old.state"), AbortRecord(state="old.state", by="p", at=NOW).to_json())
+    with StateStore(storage) as store, pytest.raises(PinConflictError, match="took its writer for dead"):
+        store.pin("old.state")
+    assert records(storage, PINS) == []
+
+
+def at_each_call(
+    storage: DictStorage, operation: Callable[[StateStore], object], meanwhile: Callable[[], None], number: int
+) -> bool:
+    """Run an operation, and something else just before its call of a number; whether it makes so many calls."""
+    made = 0
+
+    def before(call: str) -> None:
+        nonlocal made
+        made += 1
+        if made == number:
+            meanwhile()
+
+    with StateStore(WatchedStorage(storage, before)) as store:
+        operation(store)
+    return made >= number
+
+
+def check_pin_and_prune(storage: DictStorage, *, holds: bool) -> None:
+    with StateStore(storage) as store:
+        visible = store.names()
+        if holds:
+            assert visible == ["old.state", "new.state"]
+            store.verify("old.state")
+            assert store.remove(["old.state"]).spared == ("old.state",)
+        else:
+            assert records(storage, PINS) == []
+        assert records(storage, INTENTS) == []
+        store.verify("new.state")
+    check_no_garbage(storage)
+
+
+def test_a_prune_at_each_call_of_a_pin() -> None:
+    number, outcomes = 0, set()
+    while True:
+        number += 1
+        storage = a_store_with_two_states()
+        holds = True
+
+        def prune(storage: DictStorage = storage) -> None:
+            with StateStore(storage) as other:
+                other.remove(["old.state"])
+
+        def pin(store: StateStore) -> None:
+            nonlocal holds
+            try:
+                store.pin("old.state")
+            except (StatePrunedError, PinConflictError):
+                holds = False
+
+        reached = at_each_call(storage, pin, prune, number)
+        if not reached:
+            break
+        check_pin_and_prune(storage, holds=holds)
+        outcomes.add(holds)
+    assert number > 4
+    assert outcomes == {True, False}
+
+
+def test_a_pin_at_each_call_of_a_prune() -> None:
+    number, outcomes = 0, set()
+    while True:
+        number += 1
+        storage = a_store_with_two_states()
+        holds = True
+
+        def pin(storage: DictStorage = storage) -> None:
+            nonlocal holds
+            with StateStore(storage) as other:
+                try:
+                    other.pin("old.state")
+                except (StatePrunedError, PinConflictError):
+                    holds = False
+
+        if not at_each_call(storage, lambda store: store.remove(["old.state"]), pin, number):
+            break
+        check_pin_and_prune(storage, holds=holds)
+        outcomes.add(holds)
+    assert number > 8
+    assert outcomes == {True, False}
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["error", "death"])
+@pytest.mark.parametrize("failure", list(Failure), ids=lambda failure: failure.value)
+def test_a_pin_that_fails_at_each_call(failure: Failure, dies: bool) -> None:
+    number = 0
+    while True:
+        number += 1
+        storage = a_store_with_two_states()
+        failing = FailingStorage(storage, fail_at=number, failure=failure, dies=dies)
+        store = StateStore(failing)
+        held = False
+        try:
+            store.pin("old.state", "paper")
+            held = True
+        except StorageError as error:
+            failing.land()
+            left = [key for key in records(storage, PINS) if key not in "".join(getattr(error, "__notes__", []))]
+            assert left == [], "what may be left is named"
+        except ProcessDiedError:
+            failing.land()
+        if len(failing.calls) < number:
+            break
+        with StateStore(storage) as reopened:
+            if held:
+                assert reopened.remove(["old.state"]).spared == ("old.state",)
+            reopened.unpin("old.state")
+            assert reopened.remove(["old.state"]).removed == ("old.state",)
+        check_no_garbage(storage)
+    assert number > 4
+
+
+@pytest.mark.parametrize("failure", list(Failure), ids=lambda failure: failure.value)
+def test_an_unpin_that_fails_can_be_repeated(failure: Failure) -> None:
+    for number in (1, 2):
+        storage = a_store_with_two_states()
+        with StateStore(storage) as store:
+            store.pin("old.state")
+        with StateStore(FailingStorage(storage, fail_at=number, failure=failure)) as store, suppress(StateVaultError):
+            store.unpin("old.state")
+        with StateStore(storage) as store:
+            store.unpin("old.state")
+            assert store.pins() == {}
+
+
+def test_a_prune_whose_tombstone_has_no_answer_keeps_its_intent() -> None:
+    """The tombstone may land at any time: until then nobody may pin the state."""
+    storage = a_store_with_two_states()
+    calls = FailingStorage(storage)
+    with StateStore(calls) as store:
+        store.remove(["old.state"])
+    number = 1 + next(i for i, call in enumerate(calls.calls) if call.startswith("put _vault/tombstones/"))
+
+    storage = a_store_with_two_states()
+    late = FailingStorage(storage, fail_at=number, failure=Failure.LATE)
+    with StateStore(late) as store, pytest.raises(StorageError):
+        store.remove(["old.state"])
+    with StateStore(storage) as store:
+        with pytest.raises(PinConflictError):
+            store.pin("old.state")
+        late.land()
+        with pytest.raises(StatePrunedError):
+            store.pin("old.state")
+        store.remove([])
+        assert store.names() == ["new.state"]
+    check_no_garbage(storage)
