@@ -34,6 +34,7 @@ from statevault.format.keys import (
     commit_key,
     manifest_key,
     session_key,
+    state_prefix,
     tombstone_key,
 )
 from statevault.format.manifest import Manifest
@@ -56,7 +57,7 @@ from statevault.storage import Storage
 __all__ = ["SaveRequest", "check_metadata", "commit_snapshot", "writer_name"]
 
 _logger = logging.getLogger(__name__)
-_TRIES_WHEN_FENCED = 3
+_TRIES_OF_NAMES = 3
 _TRIES_OF_MARKER = 3
 _LONGEST_SAVE_S = STALE_AFTER.total_seconds()
 _MAX_METADATA = 4 * 1024**2
@@ -107,11 +108,11 @@ def commit_snapshot(
         StorageError: The storage failed. If the error came from the commit marker's own put, its notes say so: then
             the state, which is complete, may still become visible.
     """
-    for attempt in range(1, _TRIES_WHEN_FENCED + 1):
+    for attempt in range(1, _TRIES_OF_NAMES + 1):
         try:
             return _commit_once(storage, catalog, names, request)
-        except SaveFencedError as error:
-            if request.name is not None or attempt == _TRIES_WHEN_FENCED:
+        except (SaveFencedError, StateExistsError) as error:
+            if request.name is not None or attempt == _TRIES_OF_NAMES:
                 raise
             _logger.warning("%s; saving again under a new name", error)
     raise AssertionError("the last try returns or raises")
@@ -141,6 +142,8 @@ def _commit_once(
     # goes only where there is a tombstone, which stays for longer than any writer lives.)
     # Step 4: everything that the marker will name, durable and of the right size.
     try:
+        if request.name is not None or not names.are_fine:
+            _check_still_free(storage, catalog, key)
         if base is not None and catalog.is_tombstoned(base.key):
             _logger.info("%s was removed meanwhile: all of %s is uploaded", base.key.state, key.state)
             base = None
@@ -190,15 +193,17 @@ def _give_up(storage: Storage, session: SessionRecord, snapshot: Snapshot, error
         SaveFencedError: The save failed because a prune took its writer for dead, and its data away.
     """
     key = StateKey(session.sequence, session.state)
+    is_ours = not isinstance(error, StateExistsError)  # else what lies in the folder is somebody's own
     try:
-        _check_fences(storage, key)
+        if is_ours:
+            _check_fences(storage, key)
         if storage.get(session_key(key.state)) != session.to_json() or storage.exists(commit_key(*key)):
             return  # another writer has the name: what lies there is its own
-        # First the data, which may be what fills the disk, and only what this save can have put.
-        storage.delete([*object_keys(key.state, snapshot), manifest_key(key.state)])
-        if not isinstance(error, StateExistsError):
-            # The tombstone names the state for the sake of puts that land later: a prune finds them by it. Only with
-            # it in place may the session go. But a folder that is somebody's own must never be marked as dead.
+        if is_ours:
+            # First the data, which may be what fills the disk, and only what this save can have put.
+            storage.delete([*object_keys(key.state, snapshot), manifest_key(key.state)])
+            # The tombstone names the state for the sake of puts that land later: a collection finds them by it. Only
+            # with it in place may the session go.
             reason = f"its save failed: {type(error).__name__}"
             tombstone = TombstoneRecord(
                 state=key.state, sequence=key.sequence, by=session.writer, at=datetime.now(UTC), reason=reason
@@ -225,6 +230,24 @@ def _put_session(storage: Storage, session: SessionRecord) -> None:
         storage.put(session_key(session.state), session.to_json(), create_only=True)
     except ObjectExistsError:
         raise StateExistsError(f"another writer is saving {session.state!r} to {storage.url}") from None
+
+
+def _check_still_free(storage: Storage, catalog: Catalog, key: StateKey) -> None:
+    """Look once more, behind the session, whether nobody else has the name.
+
+    Another writer may have chosen it as well and have ended, well or not, before this one put its session.
+
+    Raises:
+        SaveFencedError: A prune has given up a save of that name.
+        StateExistsError: The name is or was that of a state, or files lie in its folder.
+    """
+    listing = catalog.listing()
+    if key.state in listing.aborts:
+        raise SaveFencedError(f"a save of {key.state!r} to {storage.url} was given up by a prune: choose another name")
+    if any(other.state == key.state for other in (*listing.commits, *listing.tombstones)):
+        raise StateExistsError(f"another writer has saved {key.state!r} to {storage.url}: names are never used twice")
+    if next(iter(storage.list(state_prefix(key.state))), None) is not None:
+        raise StateExistsError(f"files lie in {storage.path(key.state)} already: choose another name")
 
 
 def _put_manifest(

@@ -33,6 +33,11 @@ class StateNames:
         self._lock = threading.Lock()
         check_state_name(datetime.now().astimezone().strftime(name_format))
 
+    @property
+    def are_fine(self) -> bool:
+        """Whether the names tell microseconds: no two writers make the same one."""
+        return "%f" in self._format
+
     def next(self, created_at: datetime, taken: set[str]) -> str:
         """Make a name that is not in `taken`: a coarse format or a clock that jumped back gets a suffix."""
         name = check_state_name(created_at.astimezone().strftime(self._format))

@@ -60,22 +60,22 @@ def test_a_save_makes_the_calls_of_the_protocol_in_its_order() -> None:
         store.load_state("latest")
         folder.files = dict(NEW)
         failing.calls.clear()
-        store.save_state(name="new.state")
+        new = store.save_state().name
     calls = failing.calls
-    data = [i for i, call in enumerate(calls) if call.startswith("put new.state/") and "manifest" not in call]
+    data = [i for i, call in enumerate(calls) if call.startswith(f"put {new}/") and "manifest" not in call]
     order = [
         calls.index("list _vault/"),
-        calls.index("put _vault/sessions/new.state"),
+        calls.index(f"put _vault/sessions/{new}"),
         calls.index("head _vault/tombstones/000000000001.old.state"),
         calls.index("list old.state/"),
         min(data),
         max(data),
-        calls.index("list new.state/"),
-        calls.index("put new.state/manifest.msgpack.zst"),
-        calls.index("put _vault/commits/000000000002.new.state"),
-        calls.index("head _vault/aborts/new.state"),
-        calls.index("head _vault/tombstones/000000000002.new.state"),
-        calls.index("delete ['_vault/sessions/new.state']"),
+        calls.index(f"list {new}/"),
+        calls.index(f"put {new}/manifest.msgpack.zst"),
+        calls.index(f"put _vault/commits/000000000002.{new}"),
+        calls.index(f"head _vault/aborts/{new}"),
+        calls.index(f"head _vault/tombstones/000000000002.{new}"),
+        calls.index(f"delete ['_vault/sessions/{new}']"),
     ]
     assert order == sorted(order)
     files = len([name for name, content in NEW.items() if content])
@@ -84,6 +84,16 @@ def test_a_save_makes_the_calls_of_the_protocol_in_its_order() -> None:
     # Those of a save without a base, the base's tombstone, and one for each folder that is referred to.
     assert sum(call.startswith(("list", "head")) for call in calls) <= 4 + 1 + 1
     assert not any(call.startswith("get") for call in calls), "what was loaded is known"
+
+
+@pytest.mark.parametrize("name", ["given.state", None], ids=["given", "from a coarse format"])
+def test_a_name_that_others_may_choose_is_looked_at_again_behind_the_session(name: str | None) -> None:
+    failing = FailingStorage(a_store_with_a_state())
+    with StateStore(failing, "given.state") as store:
+        store.register("folder", Folder(NEW))
+        store.save_state(name=name)
+    after = failing.calls[failing.calls.index("put _vault/sessions/given.state") + 1 :]
+    assert after[:2] == ["list _vault/", "list given.state/"]
 
 
 @pytest.mark.parametrize("failure", FAILURES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,12 +21,13 @@ from statevault.errors import (
 )
 from statevault.format.keys import FORMAT_KEY, session_key
 from statevault.format.records import SessionRecord
-from statevault.state_persistence import StateStore
+from statevault.state_persistence import StateStore, commit
 from statevault.state_persistence.catalog import Catalog
 from statevault.state_persistence.prune import prune
 from statevault.storage import Body, ObjectInfo
 from tests.state_persistence.components import Folder, some_files, store_with
-from tests.state_persistence.storages import DictStorage
+from tests.state_persistence.garbage import check_no_garbage
+from tests.state_persistence.storages import DictStorage, FailingStorage
 from tests.state_persistence.test_prune import MeddlingStorage, give_up_everything
 
 OLD, NEW = some_files(1), some_files(2)
@@ -107,15 +109,16 @@ def test_a_folder_that_is_somebodys_own_is_not_taken_for_a_state(tmp_path: Path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     with store_with(tmp_path, folder=Folder(OLD)) as store:
-        with pytest.raises(StateExistsError, match=r"thesis\.txt"):
+        with pytest.raises(StateExistsError, match="files lie in"):
             store.save_state(name="mine")
         store.remove(["mine"])
         store.save_state(name="other.state")
     assert [path.name for path in (tmp_path / "mine").rglob("*")] == ["thesis.txt"]
 
 
-def test_the_loser_of_a_name_does_not_touch_the_winners_state() -> None:
-    """Where a backend takes a create-only put for an ordinary one."""
+def test_the_loser_of_a_name_does_not_touch_the_winners_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a backend takes a create-only put for an ordinary one, and both looked before either put its session."""
+    monkeypatch.setattr(commit, "_check_still_free", lambda *_: None)
 
     class Overwriting(DictStorage):
         armed = True
@@ -139,6 +142,41 @@ def test_the_loser_of_a_name_does_not_touch_the_winners_state() -> None:
         with store_with(storage, folder=folder) as reader:
             reader.load_state("best.state")
         assert folder.files == NEW
+
+
+@pytest.mark.parametrize("outcome", ["committed", "failed", "removed"])
+@pytest.mark.parametrize("given", [True, False], ids=["given", "coarse format"])
+def test_a_writer_that_stood_still_between_its_look_and_its_session_takes_no_name_of_others(
+    outcome: str, given: bool
+) -> None:
+    """The other one's session has come and gone meanwhile, so that the create-only put of this one is not refused."""
+
+    def other(storage: DictStorage, key: str) -> None:
+        failing = FailingStorage(storage, fail_at=12 if outcome == "failed" else 0)
+        with store_with(failing, folder=Folder(NEW)) as store, suppress(StorageError):
+            store.save_state(name="best.state")
+            if outcome == "removed":
+                store.remove(["best.state"])
+        assert bool(Catalog(storage).listing().tombstones) == (outcome != "committed")
+
+    storage = MeddlingStorage("_vault/sessions/", other)
+    folder = Folder(OLD)
+    with StateStore(storage, "best.state") as store:
+        store.register("folder", folder)
+        if given:
+            with pytest.raises(StateExistsError, match="best"):
+                store.save_state(name="best.state")
+        else:
+            assert store.save_state().name == "best-2.state"
+        names = store.names()
+        assert ("best.state" in names) == (outcome == "committed")
+        if outcome == "committed":
+            store.load_state("best.state")
+            assert folder.files == NEW
+        if not given:
+            store.load_state("best-2.state")
+            assert folder.files == OLD
+    check_no_garbage(storage)
 
 
 def test_a_writer_that_was_away_for_days_saves_again_under_a_new_name() -> None:
@@ -224,10 +262,10 @@ def test_an_error_after_the_marker_says_that_the_state_is_there() -> None:
     storage = Blind()
     with store_with(storage, folder=Folder(OLD)) as store:
         with pytest.raises(StateVaultError, match="HEAD") as caught:
-            store.save_state(name="a.state")
+            store.save_state()
         assert not isinstance(caught.value, SaveFencedError)
         assert "complete and committed" in caught.value.__notes__[0]
-        assert [info.name for info in store.states()] == ["a.state"]
+        assert len(store.states()) == 1
 
 
 def test_files_whose_objects_would_be_in_each_others_way_are_both_saved(tmp_path: Path) -> None:

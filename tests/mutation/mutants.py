@@ -1,0 +1,412 @@
+"""Each step of the protocol, removed from the code or put in the wrong place.
+
+A mutant is a piece of the source and what stands there instead; the tests that it is given must fail with it. The
+pieces are looked up in the source exactly as they are here: a change of the code shows which mutants it concerns.
+"""
+# ruff: noqa: E501 - pieces of code as they stand
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["MUTANTS", "Mutant"]
+
+_PRUNE = "state_persistence/prune.py"
+_REMOVAL = "state_persistence/removal.py"
+_PINS = "state_persistence/pins.py"
+_COMMIT = "state_persistence/commit.py"
+_UPLOAD = "state_persistence/upload.py"
+_COLLECTION = "state_persistence/collection.py"
+_CATALOG = "state_persistence/catalog.py"
+_REUSE = "state_persistence/reuse.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A change of the code that breaks the protocol.
+
+    Attributes:
+        name: What it does.
+        module: The module, below the package.
+        before: A piece of it.
+        after: What stands there instead.
+        tests: Files of ``tests/state_persistence`` of which one finds it, the likeliest first.
+    """
+
+    name: str
+    module: str
+    before: str
+    after: str
+    tests: tuple[str, ...]
+
+
+MUTANTS = (
+    # -- saving
+    Mutant(
+        "no session",
+        _COMMIT,
+        "    _put_session(storage, session)\n",
+        "",
+        ("test_crash_points.py",),
+    ),
+    Mutant(
+        "the session after the look at the base",
+        _COMMIT,
+        "    _put_session(storage, session)\n"
+        "    # Step 3: only after the session. A prune that did not see it has put the tombstone of the base before. (A marker\n"
+        "    # goes only where there is a tombstone, which stays for longer than any writer lives.)\n"
+        "    # Step 4: everything that the marker will name, durable and of the right size.\n"
+        "    try:\n"
+        "        if base is not None and catalog.is_tombstoned(base.key):\n",
+        "    gone = base is not None and catalog.is_tombstoned(base.key)\n"
+        "    _put_session(storage, session)\n"
+        "    try:\n"
+        "        if base is not None and gone:\n",
+        ("test_crash_points.py",),
+    ),
+    Mutant(
+        "no look at the base",
+        _COMMIT,
+        "        if base is not None and catalog.is_tombstoned(base.key):\n",
+        "        if base is not None and False:\n",
+        ("test_incremental.py", "test_crash_points.py"),
+    ),
+    Mutant(
+        "the session does not name the base",
+        _COMMIT,
+        "        base=None if base is None else base.key.state,\n",
+        "        base=None,\n",
+        ("test_incremental.py",),
+    ),
+    Mutant(
+        "the marker before the manifest",
+        _COMMIT,
+        "    storage.put(manifest_key(key.state), stored)\n    record = ",
+        "    record = ",
+        ("test_store.py",),
+    ),
+    Mutant(
+        "no look at the sizes of what was put",
+        _UPLOAD,
+        "    _check_sizes(storage, state, new)\n",
+        "",
+        ("test_crash_points.py", "test_meddling.py"),
+    ),
+    Mutant(
+        "no look at the objects of the base",
+        _UPLOAD,
+        "(chunk for chunk in wanted if chunk.object in intact)",
+        "wanted",
+        ("test_incremental.py",),
+    ),
+    Mutant(
+        "a marker whose answer is lost is taken for put",
+        _COMMIT,
+        "            if error.transient and _is_there(storage, commit_key(*key), marker):\n                return\n",
+        "            if error.transient:\n                return\n",
+        ("test_crash_points.py",),
+    ),
+    Mutant(
+        "a marker is taken for durable after any error",
+        _COMMIT,
+        "            if error.transient and _is_there(",
+        "            if _is_there(",
+        ("test_meddling.py",),
+    ),
+    Mutant(
+        "no look at the fences after the marker",
+        _COMMIT,
+        "    try:\n        _check_fences(storage, key)\n    except StorageError as error:\n",
+        "    try:\n        pass\n    except StorageError as error:\n",
+        ("test_prune.py",),
+    ),
+    Mutant(
+        "the abort is no fence",
+        _COMMIT,
+        "    for fence in (abort_key(key.state), tombstone_key(*key)):\n",
+        "    for fence in (tombstone_key(*key),):\n",
+        ("test_prune.py",),
+    ),
+    Mutant(
+        "the fences before the marker",
+        _COMMIT,
+        "    _put_marker(storage, key, marker)\n    # Step 6",
+        "    _check_fences(storage, key)\n    _put_marker(storage, key, marker)\n    storage = _Blind(storage)\n    # Step 6",
+        ("test_prune.py",),
+    ),
+    Mutant(
+        "a writer that stood still goes on",
+        _COMMIT,
+        "    if _seconds() - began >= _LONGEST_SAVE_S:\n",
+        "    if False:\n",
+        ("test_prune.py",),
+    ),
+    Mutant(
+        "a writer that stood still leaves its marker",
+        _COMMIT,
+        '        remove_states(storage, [key], by=request.writer, reason="its save took too long")\n',
+        "",
+        ("test_prune.py",),
+    ),
+    Mutant(
+        "a save that fails leaves no tombstone",
+        _COMMIT,
+        "            storage.put(tombstone_key(*key), tombstone.to_json())\n",
+        "",
+        ("test_crash_points.py", "test_store.py", "test_meddling.py"),
+    ),
+    Mutant(
+        "a name is used twice",
+        _COMMIT,
+        "    if request.name in taken:\n",
+        "    if False:\n",
+        ("test_store.py",),
+    ),
+    Mutant(
+        "a given name is not looked at again behind the session",
+        _COMMIT,
+        "        if request.name is not None or not names.are_fine:\n",
+        "        if not names.are_fine:\n",
+        ("test_meddling.py",),
+    ),
+    Mutant(
+        "a name from a coarse format is not looked at again behind the session",
+        _COMMIT,
+        "        if request.name is not None or not names.are_fine:\n",
+        "        if request.name is not None:\n",
+        ("test_meddling.py",),
+    ),
+    Mutant(
+        "the loser of a name takes the winner's data away",
+        _COMMIT,
+        "    is_ours = not isinstance(error, StateExistsError)  # else what lies in the folder is somebody's own\n",
+        "    is_ours = True\n",
+        ("test_meddling.py",),
+    ),
+    Mutant(
+        "dead bytes without a bound",
+        _REUSE,
+        "        if kept <= MAX_DEAD_RATIO * needed:\n",
+        "        if True:\n",
+        ("test_incremental.py",),
+    ),
+    Mutant(
+        "folders without a bound",
+        _REUSE,
+        "    if len(folders) <= MAX_FOLDERS:\n",
+        "    if True:\n",
+        ("test_incremental.py",),
+    ),
+    # -- what is visible
+    Mutant(
+        "a tombstone hides nothing",
+        _CATALOG,
+        "        return [key for key in self.commits if key.state not in dead]\n",
+        "        return list(self.commits)\n",
+        ("test_prune.py",),
+    ),
+    # -- removing
+    Mutant(
+        "no intent",
+        _REMOVAL,
+        "    storage.put(intent_key(prune), intent.to_json())\n",
+        "",
+        ("test_pins.py",),
+    ),
+    Mutant(
+        "the pins before the intent",
+        _REMOVAL,
+        "    storage.put(intent_key(prune), intent.to_json())\n"
+        "    pinned = parse_pin_keys(info.key for info in storage.list(PINS))\n",
+        "    pinned = parse_pin_keys(info.key for info in storage.list(PINS))\n"
+        "    storage.put(intent_key(prune), intent.to_json())\n",
+        ("test_pins.py",),
+    ),
+    Mutant(
+        "the intent goes before the tombstones come",
+        _REMOVAL,
+        "    removed = [key for key in states if key.state not in pinned]\n",
+        "    removed = [key for key in states if key.state not in pinned]\n    storage.delete([intent_key(prune)])\n",
+        ("test_pins.py",),
+    ),
+    Mutant(
+        "the intent goes although a tombstone has no answer",
+        _REMOVAL,
+        "        run_all(pool, lambda key: _put_tombstone(storage, key, by=by, reason=reason), removed)\n",
+        "        try:\n"
+        "            run_all(pool, lambda key: _put_tombstone(storage, key, by=by, reason=reason), removed)\n"
+        "        except Exception:\n"
+        "            storage.delete([intent_key(prune)])\n"
+        "            raise\n",
+        ("test_pins.py",),
+    ),
+    Mutant(
+        "an abort without a look for the marker",
+        _REMOVAL,
+        "        if not storage.exists(commit_key(*key)):\n",
+        "        if True:\n",
+        ("test_prune.py",),
+    ),
+    Mutant(
+        "no abort",
+        _REMOVAL,
+        "        storage.put(abort_key(key.state), AbortRecord(state=key.state, by=by, at=now).to_json())\n",
+        "",
+        ("test_prune.py", "test_crash_points.py"),
+    ),
+    Mutant(
+        "an abort for a save that has ended well",
+        _REMOVAL,
+        "        if key in over:\n            continue\n",
+        "",
+        ("test_prune.py",),
+    ),
+    # -- pruning
+    Mutant(
+        "sessions before the tombstones",
+        _PRUNE,
+        "    listing = catalog.listing()\n    dead = ",
+        "    sessions = [session.record for session in read_sessions(storage)]\n    listing = catalog.listing()\n    dead = ",
+        ("test_incremental.py",),
+    ),
+    Mutant(
+        "live sessions shelter nothing",
+        _PRUNE,
+        "    sheltered = _sheltered_folders(catalog, [key for key in commits if key.state in bases & dead.keys()])\n",
+        "    sheltered: set[str] = set()\n",
+        ("test_prune.py",),
+    ),
+    Mutant(
+        "live sessions shelter the folder of their base alone",
+        _PRUNE,
+        "    return {base.state for base in bases}.union(*(_reuses(catalog, base) for base in bases))\n",
+        "    return {base.state for base in bases}\n",
+        ("test_prune.py",),
+    ),
+    Mutant(
+        "the markers of what is sheltered go",
+        _PRUNE,
+        "    done = [key for key in listing.commits if key.state in dead.keys() - sheltered]\n",
+        "    done = [key for key in listing.commits if key.state in dead]\n",
+        ("test_prune.py",),
+    ),
+    Mutant(
+        "what has gone protects nothing",
+        _PRUNE,
+        "            except StatePrunedError as gone:\n                raise _OutdatedError(str(gone)) from None\n",
+        "            except StatePrunedError:\n                continue\n",
+        ("test_prune.py",),
+    ),
+    Mutant(
+        "a base that has gone shelters nothing",
+        _PRUNE,
+        "        if catalog.is_tombstoned(key):\n            raise _OutdatedError(str(gone)) from None\n",
+        "        if catalog.is_tombstoned(key):\n            return []\n",
+        ("test_prune.py",),
+    ),
+    Mutant(
+        "a lost marker protects nothing",
+        _PRUNE,
+        "        raise StatePrunedError(\n"
+        '            f"the commit marker of {key.state!r} has gone without a tombstone: nothing was deleted"\n'
+        "        ) from None\n",
+        "        return []\n",
+        ("test_meddling.py", "test_prune.py"),
+    ),
+    Mutant(
+        "visible states protect nothing",
+        _PRUNE,
+        "    needed = _needed(storage, catalog, visible, folders - sheltered)\n",
+        "    needed: set[str] = set()\n",
+        ("test_prune.py",),
+    ),
+    Mutant(
+        "the folders that the removed states refer to are not looked at",
+        _PRUNE,
+        "            folders |= dead.keys() & set(record.reuses)\n",
+        "            pass\n",
+        ("test_collection.py",),
+    ),
+    Mutant(
+        "any tombstone is believed",
+        _PRUNE,
+        "        _check_tombstone(storage, listing, dead[state])\n",
+        "        pass\n",
+        ("test_meddling.py",),
+    ),
+    Mutant(
+        "what other tools wrote goes as well",
+        _PRUNE,
+        '    return not any(segment.startswith(".") for segment in info.key.split("/"))\n',
+        "    return True\n",
+        ("test_meddling.py", "test_collection.py"),
+    ),
+    # -- pinning
+    Mutant(
+        "a pin without a look at what speaks against it",
+        _PINS,
+        "        _check_that_it_holds(storage, key)\n",
+        "        pass\n",
+        ("test_pins.py",),
+    ),
+    Mutant(
+        "the tombstone before the intents",
+        _PINS,
+        "    intent = _intent(storage, key.state)\n    aborted = storage.exists(abort_key(key.state))\n"
+        "    if storage.exists(tombstone_key(*key)):\n",
+        "    gone = storage.exists(tombstone_key(*key))\n"
+        "    intent = _intent(storage, key.state)\n    aborted = storage.exists(abort_key(key.state))\n"
+        "    if gone:\n",
+        ("test_pins.py",),
+    ),
+    Mutant(
+        "aborts do not matter to a pin",
+        _PINS,
+        "    if aborted:\n",
+        "    if False:\n",
+        ("test_pins.py",),
+    ),
+    Mutant(
+        "a pin that fails stays",
+        _PINS,
+        "        storage.delete([own])\n",
+        "        pass\n",
+        ("test_pins.py",),
+    ),
+    Mutant(
+        "the same key for all pins of a name",
+        _PINS,
+        "secrets.token_hex(4)",
+        '"00000000"',
+        ("test_pins.py",),
+    ),
+    # -- collecting
+    Mutant(
+        "tombstones go while something is left",
+        _COLLECTION,
+        "        if key.sequence != listing.last_sequence and key.state not in remains\n",
+        "        if key.sequence != listing.last_sequence\n",
+        ("test_collection.py",),
+    ),
+    Mutant(
+        "the last tombstone goes",
+        _COLLECTION,
+        "        if key.sequence != listing.last_sequence and key.state not in remains\n",
+        "        if key.state not in remains\n",
+        ("test_collection.py",),
+    ),
+    Mutant(
+        "young records go",
+        _COLLECTION,
+        "at is not None and _NO_CLOCK < at <= latest]",
+        "at is not None and _NO_CLOCK < at]",
+        ("test_collection.py",),
+    ),
+    Mutant(
+        "a clock of 1970 is believed",
+        _COLLECTION,
+        "_NO_CLOCK < at <= latest]",
+        "at <= latest]",
+        ("test_collection.py",),
+    ),
+)
