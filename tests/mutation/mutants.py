@@ -57,6 +57,8 @@ MUTANTS = (
         "    # goes only where there is a tombstone, which stays for longer than any writer lives.)\n"
         "    # Step 4: everything that the marker will name, durable and of the right size.\n"
         "    try:\n"
+        "        if request.name is not None or not names.are_fine:\n"
+        "            _check_still_free(storage, catalog, key)\n"
         "        if base is not None and catalog.is_tombstoned(base.key):\n",
         "    gone = base is not None and catalog.is_tombstoned(base.key)\n"
         "    _put_session(storage, session)\n"
