@@ -15,37 +15,18 @@ from typing import Any
 
 from typing_extensions import override
 
+from benchmarks.idlers import Idler, Nowhere
 from benchmarks.measure import Effort, Spread
 from benchmarks.report import Row, Section
 from statevault.console import WebApiClient, WebApiUnreachableError
 from statevault.data.impls import SequentialBuffer
-from statevault.interaction import Agent, Environment, FixedIntervalInteraction
+from statevault.interaction import FixedIntervalInteraction
 from statevault.launcher import LaunchConfig, launch
 from statevault.trainer import Trainer
 
 __all__ = ["run"]
 
 _LIMIT_S = 60.0
-
-
-class Nowhere(Environment[int, int]):
-    """An environment without content."""
-
-    @override
-    def observe(self) -> int:
-        return 0
-
-    @override
-    def affect(self, action: int) -> None:
-        pass
-
-
-class Idler(Agent[int, int]):
-    """Answers at once."""
-
-    @override
-    def step(self, observation: int) -> int:
-        return 0
 
 
 class Waiting(Trainer):

@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from typing_extensions import override
 
+from benchmarks.idlers import Idler
 from benchmarks.measure import Effort, Spread, quantile
 from benchmarks.report import Row, Section
 from benchmarks.training import ByHand, Regression, network, samples
 from statevault import time as agent_time
 from statevault.data.impls import SequentialBuffer
-from statevault.interaction import Agent, Environment, FixedIntervalInteraction
+from statevault.interaction import Environment, FixedIntervalInteraction
 from statevault.launcher import LaunchConfig, launch
 from statevault.torch import TorchTrainingModel
 
@@ -49,14 +50,6 @@ class Watch(Environment[int, int]):
     @override
     def affect(self, action: int) -> None:
         pass
-
-
-class Idler(Agent[int, int]):
-    """Answers at once."""
-
-    @override
-    def step(self, observation: int) -> int:
-        return 0
 
 
 def lateness(real: list[float], agent: list[float], *, interval_s: float, deadline: float) -> list[float]:

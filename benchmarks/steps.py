@@ -10,36 +10,17 @@ from typing import Any
 
 from typing_extensions import override
 
+from benchmarks.idlers import Idler, Nowhere
 from benchmarks.measure import Effort, Spread, interleaved, seconds_per_call
 from benchmarks.report import Row, Section
 from statevault.data.impls import SequentialBuffer
-from statevault.interaction import Agent, Environment, Interaction
+from statevault.interaction import Agent, Interaction
 from statevault.launcher import LaunchConfig, launch
 from statevault.testing import connect_components
 
 __all__ = ["run"]
 
 _QUEUE = 10_000
-
-
-class Nowhere(Environment[int, int]):
-    """An environment without content."""
-
-    @override
-    def observe(self) -> int:
-        return 0
-
-    @override
-    def affect(self, action: int) -> None:
-        pass
-
-
-class Idler(Agent[int, int]):
-    """An agent that answers at once."""
-
-    @override
-    def step(self, observation: int) -> int:
-        return 1
 
 
 class Counter(Idler):

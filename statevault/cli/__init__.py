@@ -1,4 +1,4 @@
-"""The command line: ``statevault ls | show | verify | cat | export | console | demo``.
+"""The command line: ``statevault ls | show | verify | cat | export | import | cp | prune | rm | pin | gc | doctor``, ….
 
 Needs the extra ``cli``. One readable line and an exit code for each kind of error (:mod:`statevault.cli.failures`).
 """

@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from statevault import __version__
 from statevault.cli.console import console
+from statevault.cli.cp import cp
 from statevault.cli.demo import demo
+from statevault.cli.doctor import doctor
+from statevault.cli.gc import gc
 from statevault.cli.import_ import import_
+from statevault.cli.pin import pin, unpin
+from statevault.cli.prune import prune
 from statevault.cli.read import cat, export
+from statevault.cli.rm import rm
 from statevault.cli.show import ls, show
 from statevault.cli.verify import verify
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Look into stores of agents' states, check them, and take states out.",
+    help="Look into stores of agents' states, check them, copy them, and clear them up.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (ls, show, verify, cat, export, console, demo):
-    app.command()(command)
-app.command("import")(import_)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "ls": ls,
+    "show": show,
+    "verify": verify,
+    "cat": cat,
+    "export": export,
+    "import": import_,
+    "cp": cp,
+    "prune": prune,
+    "rm": rm,
+    "pin": pin,
+    "unpin": unpin,
+    "gc": gc,
+    "doctor": doctor,
+    "console": console,
+    "demo": demo,
+}
+for name, command in _COMMANDS.items():
+    app.command(name)(command)
 
 
 def _print_version(value: bool) -> None:
@@ -41,4 +64,4 @@ def common(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Look into stores of agents' states, check them, and take states out."""
+    """Look into stores of agents' states, check them, copy them, and clear them up."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.text import Text
@@ -20,11 +21,11 @@ __all__ = ["ls", "show"]
 def ls(url: StoreArgument, storage_option: StorageOptions = None, as_json: AsJson = False) -> None:
     """List the committed states of a store, oldest first."""
     with reported(as_json=as_json), opened(url, storage_option) as store:
-        infos = store.states()
+        infos, pins = store.states(), store.pins()
         if as_json:
-            print_json([state_as_json(info) for info in infos])
+            print_json([state_as_json(info, pins.get(info.name, ())) for info in infos])
         elif infos:
-            console.print(states_table(infos))
+            console.print(states_table(infos, pins=pins))
         else:
             console.print(f"No states in {store.url}.")
 
@@ -39,10 +40,13 @@ def show(
     with reported(as_json=as_json), opened(url, storage_option) as store:
         reader = store.open_state(state)
         info = store.info(reader.record.state)
+        pins = store.pins().get(info.name, ())
         if as_json:
-            print_json({**state_as_json(info), "tree": [_file_as_json(reader, file) for file in reader.manifest.files]})
+            print_json(
+                {**state_as_json(info, pins), "tree": [_file_as_json(reader, file) for file in reader.manifest.files]}
+            )
             return
-        _print_head(info)
+        _print_head(info, pins)
         console.print(_layout(reader), soft_wrap=True)
 
 
@@ -60,7 +64,7 @@ def _file_as_json(reader: StateReader, file: FileEntry) -> dict[str, Any]:
     }
 
 
-def _print_head(info: StateInfo) -> None:
+def _print_head(info: StateInfo, pins: Sequence[str]) -> None:
     console.print(Text(info.name, style="bold"))
     lines = {
         "path": str(info.path),
@@ -69,6 +73,7 @@ def _print_head(info: StateInfo) -> None:
         "size": f"{size(info.size)} in {info.files} files",
         "stored": f"{size(info.stored_size)}, {size(info.new_size)} of it uploaded by this save",
         "base": info.base or "none",
+        **({"pins": ", ".join(pins)} if pins else {}),
         **{f"metadata.{key}": str(value) for key, value in info.metadata.items()},
     }
     width = max(map(len, lines))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Generic
 
 from typing_extensions import TypeVar
@@ -57,18 +57,9 @@ class DataCollector(Generic[T]):
         # Not "until empty": a fast collector would keep the training thread here.
         return [self._queue.popleft() for _ in range(len(self._queue))]
 
-    def waiting(self) -> list[tuple[float, T]]:
-        """Return what :meth:`drain` would, without taking it."""
-        return list(self._queue.copy())
-
     def put_back(self, samples: Sequence[tuple[float, T]]) -> None:
         """Let drained samples wait again, before those collected since; a full queue takes only the newest."""
         for sample in reversed(samples):
             if len(self._queue) == self._queue.maxlen:
                 break
             self._queue.appendleft(sample)
-
-    def restore(self, samples: Iterable[tuple[float, T]]) -> None:
-        """Let these samples wait in place of the present ones."""
-        self._queue.clear()
-        self._queue.extend(samples)

@@ -97,11 +97,6 @@ class DataUsersDict(UserDict[str, DataUser[Any]], PersistentStateMixin):
         for name, user in self.items():
             user.save_state(path / name)
 
-    def save_waiting(self, path: Path) -> None:
-        """Save what was collected since :meth:`save_state`, below the folder that it made."""
-        for name, user in self.items():
-            user.save_waiting(path / name)
-
     @override
     def load_state(self, path: Path) -> None:
         """Load each user from below ``path``.

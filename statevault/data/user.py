@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from threading import RLock
 from typing import Any, Generic
@@ -13,7 +12,6 @@ from typing_extensions import TypeVar, override
 from statevault.data.buffer import DataBuffer
 from statevault.data.collector import DataCollector
 from statevault.data.columns import Column
-from statevault.errors import FormatError
 from statevault.state_persistence import PersistentStateMixin, load_pickle, read_tree, write_tree
 
 __all__ = ["DataUser"]
@@ -24,9 +22,8 @@ R = TypeVar("R", default=Any)
 class DataUser(PersistentStateMixin, Generic[R]):
     """Moves collected samples into a buffer and reads it. All methods may be called from any thread.
 
-    Samples that were collected while a state is being saved belong to the instant at which the acting loop is
-    held, which is later than the one at which the buffer is saved: :meth:`save_state` saves the buffer, and
-    :meth:`save_waiting` what was collected since.
+    A state has all samples that were collected before the instant that it pictures: the acting loop stands still while
+    it is saved, and :meth:`save_state` begins by moving what waits into the buffer.
     """
 
     def __init__(self, buffer: DataBuffer[Any, R]) -> None:
@@ -124,20 +121,9 @@ class DataUser(PersistentStateMixin, Generic[R]):
             self._buffer.save_state(path / "buffer")
             write_tree(self._timestamps.record(), path / "timestamps.tree")
 
-    def save_waiting(self, path: Path) -> None:
-        """Save what was collected since :meth:`save_state`, below the folder that it made.
-
-        Args:
-            path: The path that was given to :meth:`save_state`.
-        """
-        waiting = self._collector.waiting()
-        if waiting:
-            times = np.array([timestamp for timestamp, _ in waiting])
-            write_tree({"times": times, "samples": [sample for _, sample in waiting]}, path / "waiting.tree")
-
     @override
     def load_state(self, path: Path) -> None:
-        """Load the buffer, and let the samples wait that waited when the state was saved.
+        """Load the buffer; samples that wait for it are dropped.
 
         A folder that PAMIQ-Core wrote is read where pickles are allowed.
 
@@ -152,10 +138,9 @@ class DataUser(PersistentStateMixin, Generic[R]):
             else:
                 for timestamp in load_pickle(path / "timestamps.pkl"):
                     timestamps.append(float(timestamp))
-            waiting = _read_waiting(path / "waiting.tree")
             self._buffer.load_state(path / "buffer")
             self._timestamps = timestamps
-            self._collector.restore(waiting)
+            self._collector.drain()
 
     def _drop_old_timestamps(self) -> None:
         excess = len(self._timestamps) - (self._buffer.max_queue_size or len(self._timestamps))
@@ -165,13 +150,3 @@ class DataUser(PersistentStateMixin, Generic[R]):
     def _empty_timestamps(self) -> Column:
         # An unbounded queue gets segments of the usual size.
         return Column(max_rows=self._buffer.max_queue_size or 1 << 20)
-
-
-def _read_waiting(file: Path) -> Iterable[tuple[float, Any]]:
-    if not file.exists():
-        return []
-    record = read_tree(file)
-    try:
-        return list(zip(record["times"].tolist(), record["samples"], strict=True))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{file} does not hold samples that waited for their buffer") from error

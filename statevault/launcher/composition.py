@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,10 @@ from statevault.launcher.retention import Retention
 from statevault.launcher.signals import StopSignals
 from statevault.model import TrainingModel, TrainingModelsDict
 from statevault.state_persistence import EXIT, LATEST, LatestStatesKeeper, RandomGenerators, StateStore
+from statevault.state_persistence.patience import SaveTimeoutError
 from statevault.threads import ControlThread, InferenceThread, SaveSupervisor, ThreadController, TrainingThread
-from statevault.threads.save_supervisor import never, nothing
+from statevault.threads.notes import told
+from statevault.threads.save_supervisor import keep_all, never, nothing
 from statevault.trainer import Trainer, TrainersDict
 
 if TYPE_CHECKING:
@@ -45,8 +47,8 @@ def launch(
     """Run an agent until it is shut down: by SIGTERM or Ctrl-C, its maximal uptime, or an error.
 
     The threads end in order, and a final state is saved with ``{"exit": "clean"}`` in its metadata; after an
-    error in a component with ``{"exit": "error: …"}``. The signals are handled when it is called in the main
-    thread, and their handlers are put back.
+    error in a component with ``{"exit": "error: …"}``. A second signal ends that at once. The signals are handled
+    when it is called in the main thread, and their handlers are put back.
 
     Args:
         interaction: The agent and its environment.
@@ -61,9 +63,12 @@ def launch(
         pydantic.ValidationError: A field of `config` is wrong or unknown; the message names it.
         StateNotFoundError: The state to start from is not there.
         StorageError: The store can't be read, or the final state not saved.
+        SaveTimeoutError: The final state was not saved in time.
         AddressInUseError: Something else listens at `web_api_address`.
         MissingExtraError: The web API needs a package, and `web_api_address` is not the default.
         PauseTimeoutError: A thread did not end. It is left behind, and no final state was saved.
+        KeyboardInterrupt: A second signal, Ctrl-C, came before the final state was saved.
+        SystemExit: A second signal, SIGTERM, did; the status is 143.
         Exception: Whatever a component raised, with its traceback.
     """
     if data is not None and buffers is not None:
@@ -93,7 +98,7 @@ def launch(
             allow_pickle=config.allow_pickle,
             incremental=config.incremental,
         )
-        stack.callback(store.close)
+        stack.callback(_close, store)
         store.register("interaction", interaction)
         store.register("models", training_models)
         store.register("data", data_users)
@@ -107,7 +112,9 @@ def launch(
             store,
             condition=config.condition() or never,
             metadata=config.state_metadata or nothing,
-            cleanup=_retention(store, config, resumed_from),
+            cleanup=_retention(store, config, resumed_from) or keep_all,
+            cleanup_interval_s=config.states_cleanup_interval,
+            final_timeout_s=config.timeout_for_final_save,
         )
         controller = ThreadController()
         # Registered in the order in which they pause: the agent acts on until a training step has ended.
@@ -128,16 +135,17 @@ def launch(
             max_uptime=config.max_uptime,
             stop_signal=lambda: signals.received,
         )
+        stack.callback(_release, clock)
+        stack.callback(supervisor.close)
+        if server is not None:
+            _serve(server, config, control, inference, store)
+        clock.set_time_scale(config.time_scale)
         try:
-            if server is not None:
-                _serve(server, config, control, inference, store)
-            clock.set_time_scale(config.time_scale)
-            _run(control, supervisor, clock)
-        finally:
-            supervisor.close()
-            clock.set_time_scale(1.0)
-            clock.resume()
-            clock.allow_sleeps()
+            _run(control, supervisor, clock, signals)
+        except BaseException as error:
+            if signals.hurried:
+                supervisor.forgo_final(error)
+            raise
 
 
 def _web_api_server(config: LaunchConfig) -> WebApiServer | None:
@@ -201,7 +209,7 @@ def _retention(store: StateStore, config: LaunchConfig, resumed_from: str | None
     return None if keeper is None else Retention(store, keeper, resumed_from=resumed_from)
 
 
-def _run(control: ControlThread, supervisor: SaveSupervisor, clock: time.TimeController) -> None:
+def _run(control: ControlThread, supervisor: SaveSupervisor, clock: time.TimeController, signals: StopSignals) -> None:
     """Run the system to its end, and save the final state.
 
     Raises:
@@ -210,13 +218,17 @@ def _run(control: ControlThread, supervisor: SaveSupervisor, clock: time.TimeCon
     failure: BaseException | None = None
     try:
         control.run()
-    except KeyboardInterrupt as interrupt:
-        _logger.info("keyboard interrupt, shutting down")
-        if not control.at_rest:
-            failure = interrupt
-            interrupt.add_note("threads were still running, so that no final state was saved")
-    except BaseException as error:  # noqa: BLE001 - raised again below, after the state is safe
+    except BaseException as error:
+        if signals.hurried:
+            raise
+        # Raised again below, after the state is safe.
         failure = error
+        if isinstance(error, KeyboardInterrupt):
+            _logger.info("keyboard interrupt, shutting down")
+            if control.at_rest:
+                failure = None
+            else:
+                error.add_note("threads were still running, so that no final state was saved")
     clock.pause()
     if control.at_rest:
         _save_final(supervisor, failure)
@@ -225,6 +237,7 @@ def _run(control: ControlThread, supervisor: SaveSupervisor, clock: time.TimeCon
 
 
 def _save_final(supervisor: SaveSupervisor, failure: BaseException | None) -> None:
+    _logger.info("saving the final state; one more SIGTERM or Ctrl-C, and it is given up")
     if failure is None:
         supervisor.save_final({EXIT: "clean"})
         return
@@ -232,4 +245,20 @@ def _save_final(supervisor: SaveSupervisor, failure: BaseException | None) -> No
         how = f"error: {type(failure).__name__}: {failure}"[:_LONGEST_EXIT]
         supervisor.save_final({EXIT: how.encode("utf-8", "backslashreplace").decode()})
     except Exception as error:  # noqa: BLE001 - the caller gets the failure, with this in its notes
-        failure.add_note(f"the final state was not saved: {error!r}")
+        failure.add_note(f"the final state was not saved: {told(error)}")
+    except BaseException as interrupt:
+        raise interrupt from failure
+
+
+def _release(clock: time.TimeController) -> None:
+    """Let the clock of the process run as it does without a launch."""
+    clock.set_time_scale(1.0)
+    clock.resume()
+    clock.allow_sleeps()
+
+
+def _close(store: StateStore) -> None:
+    # The supervisor has waited for all publishes, or has given them up and told of it: all that a publish may have to
+    # do yet is to go. One that hangs needs what close() would give back; it goes with the process.
+    with suppress(SaveTimeoutError):
+        store.close(timeout=1.0)

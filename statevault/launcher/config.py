@@ -50,13 +50,16 @@ class LaunchConfig:
         states_keeper: Which states to remove after each save; None to keep all.
         max_keep_states: How many of the newest states to keep; -1 to keep all.
         state_name_pattern: Glob pattern of the names that `max_keep_states` counts.
-        states_cleanup_interval: Accepted and not needed: retention is applied after each save.
+        states_cleanup_interval: Retention is applied after each save; seconds until it is tried again when it has
+            failed, and nothing is saved meanwhile.
         storage_options: Options of the filesystem of `states_dir`, as fsspec takes them.
         allow_pickle: Whether states may hold pickles, which run code when they are loaded.
         incremental: Whether a save uploads only what changed since an earlier state, to whose chunks it refers.
         save_rng_state: Whether the global random generators (of Python, NumPy and torch) are part of the states.
         timeout_for_all_threads_pause: Seconds in which all threads must come to a step boundary.
         max_attempts_to_pause_all_threads: How often that is tried before the agent goes on without a pause.
+        timeout_for_final_save: Seconds for which, at the end, the publish under way, the final state and retention are
+            waited for in all; what has not ended by then is left behind.
         max_uptime: Seconds after which the system ends by itself; infinity for never.
         web_api_address: Host and port of the web API, None for none. Needs the extra ``web``; where that is missing,
             the default address is left unserved with a warning, and any other one is an error.
@@ -86,6 +89,7 @@ class LaunchConfig:
     save_rng_state: bool = True
     timeout_for_all_threads_pause: PositiveFloat = 60.0
     max_attempts_to_pause_all_threads: PositiveInt = 3
+    timeout_for_final_save: PositiveFloat = 3600.0
     max_uptime: PositiveFloat = math.inf
     web_api_address: tuple[Annotated[str, Field(min_length=1)], _Port] | None = DEFAULT_WEB_API_ADDRESS
     web_api_command_queue_size: PositiveInt = 1

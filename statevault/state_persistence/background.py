@@ -2,7 +2,7 @@
 
 At most one publish runs. One snapshot may wait; a newer one takes its place, since it holds a newer state of the
 same components and memory is bounded. Whatever a publish, a cancelled future or a callback of one does, the next
-job is run, and nobody waits for a thread that is gone.
+job is run, and nobody waits for a thread that is gone, or longer than they want to.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from statevault.errors import SaveSupersededError, StateVaultError
+from statevault.state_persistence.patience import Patience
 
 __all__ = ["BackgroundPublisher"]
 
@@ -63,6 +65,7 @@ class BackgroundPublisher(Generic[R]):
         self._condition = threading.Condition()
         self._waiting: deque[_Job[R]] = deque()
         self._thread: threading.Thread | None = None
+        self._began_at = 0.0  # when the job that runs did
 
     def submit(self, publish: Callable[[], R], *, discard: Callable[[], None], replaceable: bool) -> Future[R]:
         """Publish when it is this job's turn.
@@ -91,24 +94,42 @@ class BackgroundPublisher(Generic[R]):
             old.supersede()
         return job.future
 
-    def close(self) -> None:
-        """Take no more work and wait until all that was given is done."""
-        self._closed = True
-        self.wait()
+    def close(self, patience: Patience | None = None) -> None:
+        """Take no more work and wait until all that was given is done.
 
-    def wait(self) -> None:
-        """Wait until nothing runs or waits.
+        Args:
+            patience: As for :meth:`wait`.
 
         Raises:
+            SaveTimeoutError: As for :meth:`wait`; no more work is taken all the same.
+        """
+        self._closed = True
+        self.wait(patience)
+
+    def wait(self, patience: Patience | None = None) -> None:
+        """Wait until nothing runs or waits.
+
+        Args:
+            patience: How long at most; None for as long as it takes.
+
+        Raises:
+            SaveTimeoutError: The time is over. What runs and waits does so on.
             StateVaultError: It was called by the publish itself, or a callback of its future: it would wait for ever.
         """
         if self._pid != os.getpid():
             self._start_anew()
         if threading.current_thread() is self._thread:
             raise StateVaultError("a callback of a save can't wait for the saves to end: it is part of one")
+        (patience or Patience(None)).wait(self._is_idle_within, self._under_way)
+
+    def _is_idle_within(self, seconds: float) -> bool:
         with self._condition:
-            while self._thread is not None:
-                self._condition.wait(1.0)
+            return self._condition.wait_for(lambda: self._thread is None, seconds)
+
+    def _under_way(self) -> str:
+        with self._condition:
+            running = f"publishing a state that was begun {time.monotonic() - self._began_at:.0f} s ago"
+            return f"{running}, and {len(self._waiting)} that wait" if self._waiting else running
 
     def _started(self) -> threading.Thread:
         # A daemon: whoever wants a save to survive the end of the process waits for it (close()).
@@ -127,6 +148,7 @@ class BackgroundPublisher(Generic[R]):
                     self._condition.notify_all()
                     return
                 job = self._waiting.popleft()
+                self._began_at = time.monotonic()
             try:
                 job.run()
             except BaseException:

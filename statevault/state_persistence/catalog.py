@@ -123,6 +123,7 @@ class Catalog:
             self._read_format(infos[FORMAT_KEY])
         elif making:
             self._storage.put(FORMAT_KEY, FormatRecord().to_json())
+            self._format_is_known = True
         elif any(key.startswith(COMMITS) for key in keys):
             raise FormatError(
                 f"{self._storage.url} has states but has lost {FORMAT_KEY}: save a state, or put "

@@ -7,7 +7,6 @@ import logging
 import os
 import secrets
 import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -43,13 +42,12 @@ from statevault.format.records import (
     CommitRecord,
     ManifestRef,
     SessionRecord,
-    TombstoneRecord,
 )
 from statevault.state_persistence.catalog import Catalog
+from statevault.state_persistence.deadline import Deadline
 from statevault.state_persistence.names import StateNames
-from statevault.state_persistence.removal import remove_states
+from statevault.state_persistence.removal import put_tombstone
 from statevault.state_persistence.reuse import Base
-from statevault.state_persistence.sessions import STALE_AFTER
 from statevault.state_persistence.snapshot import Snapshot
 from statevault.state_persistence.upload import StateContent, object_keys, upload_files
 from statevault.storage import Storage
@@ -59,7 +57,6 @@ __all__ = ["SaveRequest", "check_metadata", "commit_snapshot", "writer_name"]
 _logger = logging.getLogger(__name__)
 _TRIES_OF_NAMES = 3
 _TRIES_OF_MARKER = 3
-_LONGEST_SAVE_S = STALE_AFTER.total_seconds()
 _MAX_METADATA = 4 * 1024**2
 _MAX_METADATA_DEPTH = 32
 
@@ -76,9 +73,10 @@ class SaveRequest:
     Attributes:
         snapshot: The components at the instant of the cut.
         name: The state's name, if the caller wants a certain one.
-        writer: Who saves.
+        writer: Who saves, or copies.
         metadata: What the caller wants to find in ``StateInfo.metadata``.
         find_base: Given the names of the visible states, oldest first: the one whose chunks need not be uploaded again.
+        author: Who saved the state at first, if it is a copy.
     """
 
     snapshot: Snapshot
@@ -86,6 +84,7 @@ class SaveRequest:
     writer: str
     metadata: Mapping[str, JsonValue]
     find_base: Callable[[Sequence[StateKey]], Base | None] = lambda visible: None
+    author: str | None = None
 
 
 def commit_snapshot(
@@ -121,12 +120,13 @@ def commit_snapshot(
 def _commit_once(
     storage: Storage, catalog: Catalog, names: StateNames, request: SaveRequest
 ) -> tuple[CommitRecord, Manifest]:
-    began = _seconds()
+    deadline = Deadline()
     # Step 1: the place in the order of states, and the base.
     listing = catalog.listing(making=True)
     if listing.last_sequence >= MAX_SEQUENCE:
         raise FormatError(f"{storage.url} has a state with the last sequence number there is: use a new store")
     key = StateKey(listing.last_sequence + 1, _choose_name(listing.names, names, request))
+    saving = f"the save of {key.state!r} to {storage.url}"
     base = request.find_base(listing.visible)
     # Step 2: the session, before any data: a prune that lists data after it also lists the session, and keeps what the
     # base needs.
@@ -150,7 +150,7 @@ def _commit_once(
         content = upload_files(storage, key.state, request.snapshot, base)
         record, manifest = _put_manifest(storage, key, content, request, base)
         marker = _checked_marker(record)
-        _check_age(key, storage, began)
+        deadline.check(saving)
     except Exception as error:
         _give_up(storage, session, request.snapshot, error)
         raise
@@ -164,10 +164,10 @@ def _commit_once(
         error.add_note(f"{key.state!r} is complete and committed; only whether a prune gave it up could not be seen")
         raise
     try:
-        _check_age(key, storage, began)
+        deadline.check(saving)
     except StorageTimeoutError:
-        # An abort may have come and gone while this process stood still, and data with it.
-        remove_states(storage, [key], by=request.writer, reason="its save took too long")
+        # An abort may have come and gone while this process stood still, and data with it: pinned or not, it is dead.
+        put_tombstone(storage, key, by=request.writer, reason="its save took too long")
         raise
     # Step 7: the save is acknowledged whether or not this succeeds; a session with a marker protects nothing.
     with suppress(StorageError):
@@ -179,7 +179,7 @@ def _commit_once(
         record.files,
         record.size,
         record.new_size,
-        _seconds() - began,
+        deadline.elapsed_s,
     )
     return record, manifest
 
@@ -205,10 +205,7 @@ def _give_up(storage: Storage, session: SessionRecord, snapshot: Snapshot, error
             # The tombstone names the state for the sake of puts that land later: a collection finds them by it. Only
             # with it in place may the session go.
             reason = f"its save failed: {type(error).__name__}"
-            tombstone = TombstoneRecord(
-                state=key.state, sequence=key.sequence, by=session.writer, at=datetime.now(UTC), reason=reason
-            )
-            storage.put(tombstone_key(*key), tombstone.to_json())
+            put_tombstone(storage, key, by=session.writer, reason=reason)
         storage.delete([session_key(key.state)])
     except SaveFencedError as fenced:
         raise fenced from error
@@ -260,7 +257,7 @@ def _put_manifest(
         state=key.state,
         sequence=key.sequence,
         created_at=snapshot.created_at,
-        writer=request.writer,
+        writer=request.author or request.writer,
         base=base_name,
         components=list(snapshot.components),
         directories=content.directories,
@@ -274,7 +271,7 @@ def _put_manifest(
         state=key.state,
         sequence=key.sequence,
         created_at=snapshot.created_at,
-        writer=request.writer,
+        writer=request.author or request.writer,
         base=base_name,
         reuses=content.reuses,
         files=len(content.files),
@@ -299,26 +296,6 @@ def _check_fences(storage: Storage, key: StateKey) -> None:
             raise SaveFencedError(
                 f"the save of {key.state!r} to {storage.url} was given up by a prune that took its writer for dead"
             )
-
-
-def _seconds() -> float:
-    """Seconds since some instant, by a clock that runs on while the machine sleeps, where it has one."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
-
-
-def _check_age(key: StateKey, storage: Storage, began: float) -> None:
-    """Check that the records that fence this save are still there.
-
-    Raises:
-        StorageTimeoutError: It has taken so long that they may not be.
-    """
-    if _seconds() - began >= _LONGEST_SAVE_S:
-        raise StorageTimeoutError(
-            f"the save of {key.state!r} to {storage.url} took longer than {STALE_AFTER}: it is given up. Save less, or "
-            "get a faster connection",
-            url=storage.url,
-        )
 
 
 def _checked_marker(record: CommitRecord) -> bytes:

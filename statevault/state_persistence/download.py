@@ -94,10 +94,10 @@ class StateReader:
         """
 
         def perform(read: _Read) -> None:
-            content = memoryview(self._get(self.manifest.objects[read.object].key, read.start, read.end))
+            content = memoryview(self.stored(read.object, read.start, read.end))
             for path, offset, chunk in read.pieces:
                 begin = chunk.offset - read.start
-                sink(path, offset, self._decode(chunk, content[begin : begin + chunk.stored], path))
+                sink(path, offset, self.decoded(chunk, content[begin : begin + chunk.stored], path))
                 if on_progress is not None:
                     on_progress(chunk.size)
 
@@ -169,7 +169,32 @@ class StateReader:
             raise CorruptStateError(f"{self._where(key)} refers to other states than its commit marker says")
         return manifest
 
-    def _decode(self, chunk: Chunk, stored: memoryview, path: str) -> bytes:
+    def stored(self, index: int, start: int, end: int) -> bytes:
+        """Read bytes as they are stored, not yet verified.
+
+        Args:
+            index: Of one of the :attr:`manifest`'s objects.
+            start: The first byte of the object to read.
+            end: The one after the last.
+
+        Raises:
+            CorruptStateError: The object is missing or too short.
+            StatePrunedError: The state was removed meanwhile.
+            StorageError: The storage failed.
+        """
+        return self._get(self.manifest.objects[index].key, start, end)
+
+    def decoded(self, chunk: Chunk, stored: memoryview, path: str) -> bytes:
+        """Decode and verify a chunk.
+
+        Args:
+            chunk: One of the :attr:`manifest`'s.
+            stored: What lies at its place.
+            path: The logical path of its file, for messages.
+
+        Raises:
+            CorruptStateError: That is not it.
+        """
         where = f"{path!r} of the state {self.record.state!r}"
         try:
             content = decompress_chunk(stored, size=chunk.size) if chunk.encoding == ENCODING_ZSTD else bytes(stored)

@@ -14,6 +14,7 @@ from statevault.format.keys import (
     PINS,
     StateKey,
     abort_key,
+    commit_key,
     intent_key,
     parse_pin_keys,
     pin_key,
@@ -57,7 +58,8 @@ def pin_state(storage: Storage, key: StateKey, pin: str, *, by: str) -> None:
 def _check_that_it_holds(storage: Storage, key: StateKey) -> None:
     """Look for what speaks against a pin that was just put.
 
-    The tombstone is looked for last: an intent goes away only when its tombstones are there.
+    The tombstone is looked for after the intents: an intent goes away only when its tombstones are there. And the
+    marker after the tombstone, which goes away as well, long after the marker.
 
     Raises:
         PinConflictError: A prune may be removing the state.
@@ -65,7 +67,7 @@ def _check_that_it_holds(storage: Storage, key: StateKey) -> None:
     """
     intent = _intent(storage, key.state)
     aborted = storage.exists(abort_key(key.state))
-    if storage.exists(tombstone_key(*key)):
+    if storage.exists(tombstone_key(*key)) or not storage.exists(commit_key(*key)):
         raise StatePrunedError(f"the state {key.state!r} was removed from {storage.url} meanwhile: it is not pinned")
     if intent is not None:
         raise PinConflictError(

@@ -21,7 +21,6 @@ from statevault.format.names import check_component_name, check_logical_path
 from statevault.state_persistence.info import StateInfo
 from statevault.state_persistence.selection import Contents, owner_of
 from statevault.state_persistence.snapshot import Snapshot, SnapshotFile, walk
-from statevault.state_persistence.staging import Staging
 
 __all__ = ["PlainFolder"]
 
@@ -114,15 +113,9 @@ class PlainFolder:
             metadata={},
         )
 
-    def snapshot(self, staging: Staging) -> Snapshot:
-        """Its files as they are, to be published. They must not change until then.
-
-        Args:
-            staging: Holds what belongs to the snapshot, which is nothing: the folder itself is left alone.
-        """
-        # Closing a snapshot removes its folder: this one gets an empty one, never the user's.
-        own = staging.make(staging.roots(0)[0])
-        return Snapshot(datetime.now(UTC), self.components, self.files, self.directories, 0.0, staging, own)
+    def snapshot(self) -> Snapshot:
+        """Its files as they are, to be published. They must not change until then, and stay when it is closed."""
+        return Snapshot(datetime.now(UTC), self.components, self.files, self.directories)
 
     def _paths(self) -> Iterator[tuple[int, str]]:
         yield from ((file.component, file.logical_path) for file in self.files)

@@ -111,7 +111,7 @@ def prune(
     removed = remove_states(storage, unpinned, by=by, reason=reason)
     spared += [key.state for key in unpinned if key not in set(removed)]
     give_up_stale(storage, catalog, by=by, stale_after=stale_after)
-    swept = sweep(storage, catalog)
+    swept = sweep(storage, catalog, buried=frozenset(removed))
     result = PruneResult(tuple(key.state for key in removed), tuple(spared), len(swept.garbage), swept.freed)
     _logger.info(
         "Pruned %d states of %s: %d objects, %d bytes", len(removed), storage.url, result.objects, result.freed
@@ -119,12 +119,15 @@ def prune(
     return result
 
 
-def sweep(storage: Storage, catalog: Catalog, *, whole_store: bool = False) -> Sweep:
+def sweep(
+    storage: Storage, catalog: Catalog, *, buried: frozenset[StateKey] = frozenset(), whole_store: bool = False
+) -> Sweep:
     """P2 to P8: delete what nobody needs of the states that have a tombstone.
 
     Args:
         storage: The store's objects.
         catalog: The store's states.
+        buried: States whose tombstones the caller has put, so that they need not be read.
         whole_store: Look through all objects, not just the folders of states whose removal has not ended and those
             that these states refer to. Finds as well what landed after its state was given up.
 
@@ -133,7 +136,7 @@ def sweep(storage: Storage, catalog: Catalog, *, whole_store: bool = False) -> S
     """
     for _ in range(_ROUNDS):
         try:
-            return _sweep_once(storage, catalog, whole_store=whole_store)
+            return _sweep_once(storage, catalog, buried, whole_store=whole_store)
         except _OutdatedError as outdated:
             _logger.debug("%s; looking again", outdated)
     raise StatePrunedError(f"others prune {storage.url} faster than this prune can look: prune again")
@@ -143,14 +146,14 @@ class _OutdatedError(Exception):
     """A record that was listed has gone: another prune is at work, and what was listed no longer tells all."""
 
 
-def _sweep_once(storage: Storage, catalog: Catalog, *, whole_store: bool) -> Sweep:
+def _sweep_once(storage: Storage, catalog: Catalog, buried: frozenset[StateKey], *, whole_store: bool) -> Sweep:
     # P2 to P5, in this order: what is listed later can only protect more.
     listing = catalog.listing()
     dead = {key.state: key for key in listing.tombstones}
     data = tuple(_data_of_the_dead(storage, catalog, listing, dead, whole_store=whole_store))
     folders = {_state_of(info) for info in data}
-    for state in sorted(folders):
-        _check_tombstone(storage, listing, dead[state])
+    for key in {dead[state] for state in folders} - buried:
+        _check_tombstone(storage, listing, key)
     sessions = [session.record for session in read_sessions(storage)]
     commits = catalog.commits()
     # P6

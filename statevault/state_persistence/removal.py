@@ -15,11 +15,12 @@ from itertools import islice
 from statevault.format.keys import PINS, StateKey, abort_key, commit_key, intent_key, parse_pin_keys, tombstone_key
 from statevault.format.records import MAX_INTENT_STATES, AbortRecord, IntentRecord, TombstoneRecord
 from statevault.state_persistence.catalog import Catalog
+from statevault.state_persistence.deadline import Deadline
 from statevault.state_persistence.parallel import run_all
 from statevault.state_persistence.sessions import read_sessions
 from statevault.storage import Storage
 
-__all__ = ["give_up_stale", "remove_states"]
+__all__ = ["give_up_stale", "put_tombstone", "remove_states"]
 
 _logger = logging.getLogger(__name__)
 _CONCURRENT_PUTS = 16
@@ -38,6 +39,7 @@ def remove_states(storage: Storage, states: Iterable[StateKey], *, by: str, reas
         Those that have their tombstone now.
 
     Raises:
+        StorageTimeoutError: A batch took more than a day.
         StorageError: A put failed. The intent stays if it was that of a tombstone, which may yet land.
     """
     left = iter(states)
@@ -49,13 +51,15 @@ def remove_states(storage: Storage, states: Iterable[StateKey], *, by: str, reas
 
 def _remove_batch(storage: Storage, states: Sequence[StateKey], *, by: str, reason: str) -> list[StateKey]:
     # First the intent, then the pins: somebody whose pin is not listed here has put it after, and sees the intent.
+    deadline = Deadline()
     prune = secrets.token_hex(8)
     intent = IntentRecord(prune=prune, states=[key.state for key in states], by=by, at=datetime.now(UTC))
     storage.put(intent_key(prune), intent.to_json())
     pinned = parse_pin_keys(info.key for info in storage.list(PINS))
     removed = [key for key in states if key.state not in pinned]
+    deadline.check(f"the removal of states from {storage.url}")
     with ThreadPoolExecutor(_CONCURRENT_PUTS, "statevault-remove") as pool:
-        run_all(pool, lambda key: _put_tombstone(storage, key, by=by, reason=reason), removed)
+        run_all(pool, lambda key: put_tombstone(storage, key, by=by, reason=reason), removed)
     # Only now, and not after an error: whoever does not see the intent must see the tombstones.
     storage.delete([intent_key(prune)])
     return removed
@@ -94,11 +98,22 @@ def give_up_stale(storage: Storage, catalog: Catalog, *, by: str, stale_after: t
         storage.put(abort_key(key.state), AbortRecord(state=key.state, by=by, at=now).to_json())
         if not storage.exists(commit_key(*key)):
             _logger.warning("The save of %s by %s did not end; it is given up", key.state, session.record.writer)
-            _put_tombstone(storage, key, by=by, reason="its writer was taken for dead")
+            put_tombstone(storage, key, by=by, reason="its writer was taken for dead")
             given_up.append(key)
     return given_up
 
 
-def _put_tombstone(storage: Storage, key: StateKey, *, by: str, reason: str) -> None:
+def put_tombstone(storage: Storage, key: StateKey, *, by: str, reason: str) -> None:
+    """Make a state dead for good, which nobody was told is safe: that of a save, or one of :func:`remove_states`.
+
+    Args:
+        storage: The store's objects.
+        key: The state.
+        by: Who does it.
+        reason: Why.
+
+    Raises:
+        StorageError: The put failed; it may yet land.
+    """
     tombstone = TombstoneRecord(state=key.state, sequence=key.sequence, by=by, at=datetime.now(UTC), reason=reason)
     storage.put(tombstone_key(*key), tombstone.to_json())

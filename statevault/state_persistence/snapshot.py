@@ -1,4 +1,4 @@
-"""The cut, held in staging: what the components wrote, before any of it is published."""
+"""The cut: what the components wrote, held in staging before any of it is published."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 from statevault.codecs import holds_pickle, pickle_policy, segment_boundaries
 from statevault.errors import InvalidNameError, StagingSpaceError, UnsupportedTypeError
 from statevault.format.names import check_logical_path
+from statevault.state_persistence.file_content import LocalContent, StateFile
 from statevault.state_persistence.mixin import PersistentState
 from statevault.state_persistence.staging import Staging
 
@@ -44,10 +47,14 @@ class SnapshotFile:
     holds_pickle: bool
     needs_allow_pickle: bool
 
+    def content(self, encoders: ThreadPoolExecutor) -> LocalContent:
+        """Its bytes, to be uploaded."""
+        return LocalContent(self.path, self.size, name=self.logical_path, encoders=encoders)
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All components at one instant.
+    """All components at one instant, as they are published.
 
     Attributes:
         created_at: The instant of the cut (UTC).
@@ -55,15 +62,15 @@ class Snapshot:
         files: What they wrote, sorted by component and path.
         directories: Folders without files: index of the component, logical path.
         seconds: How long the components took.
+        discard: What gives the room back.
     """
 
     created_at: datetime
     components: tuple[str, ...]
-    files: tuple[SnapshotFile, ...]
+    files: tuple[StateFile, ...]
     directories: tuple[tuple[int, str], ...]
-    seconds: float
-    _staging: Staging
-    _folder: Path
+    seconds: float = 0.0
+    discard: Callable[[], None] | None = None
 
     @property
     def size(self) -> int:
@@ -72,7 +79,8 @@ class Snapshot:
 
     def close(self) -> None:
         """Give the room back."""
-        self._staging.remove(self._folder)
+        if self.discard is not None:
+            self.discard()
 
 
 def component_path(folder: Path, index: int, name: str) -> Path:
@@ -153,9 +161,8 @@ def _fill(folder: Path, components: Mapping[str, PersistentState], staging: Stag
                 ours = path in policy.written or (pickled and segment_boundaries(path) is not None)
                 files.append(SnapshotFile(index, logical_path, path, path.stat().st_size, pickled, ours))
     _check_one_owner(files)
-    return Snapshot(
-        created_at, tuple(components), tuple(files), tuple(directories), perf_counter() - began, staging, folder
-    )
+    discard = partial(staging.remove, folder)
+    return Snapshot(created_at, tuple(components), tuple(files), tuple(directories), perf_counter() - began, discard)
 
 
 def walk(folder: Path) -> Iterator[Path]:

@@ -6,55 +6,46 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 from pydantic import JsonValue
 from upath import UPath
 
 from statevault.errors import (
     CorruptStateError,
-    StateExistsError,
     StateNotFoundError,
     StatePrunedError,
     StateVaultError,
 )
-from statevault.format.keys import StateKey, state_prefix
-from statevault.format.names import check_component_name, check_state_name
-from statevault.format.records import CommitRecord
+from statevault.format.keys import StateKey
+from statevault.format.names import check_component_name
 from statevault.state_persistence.background import BackgroundPublisher
-from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.collection import CollectionResult, collect
-from statevault.state_persistence.commit import SaveRequest, check_metadata, commit_snapshot, writer_name
+from statevault.state_persistence.commit import SaveRequest, check_metadata, commit_snapshot
 from statevault.state_persistence.download import StateReader
 from statevault.state_persistence.exclusive import ExclusiveUse
 from statevault.state_persistence.info import EXIT, LoadedState, StateInfo
+from statevault.state_persistence.kept_states import KeptStates
 from statevault.state_persistence.load import Loader
 from statevault.state_persistence.mixin import PersistentState
 from statevault.state_persistence.names import DEFAULT_STATE_NAME_FORMAT, StateNames
-from statevault.state_persistence.pins import pin_state, unpin_state
+from statevault.state_persistence.patience import Patience
 from statevault.state_persistence.plain_folder import PlainFolder
-from statevault.state_persistence.prune import PruneResult, prune
 from statevault.state_persistence.reuse import Base
 from statevault.state_persistence.selection import Selection
-from statevault.state_persistence.sessions import STALE_AFTER
 from statevault.state_persistence.snapshot import take_snapshot
 from statevault.state_persistence.staging import Staging
-from statevault.storage import Storage, normalized_url, open_storage, parent_and_name
+from statevault.state_persistence.stored_states import LATEST, StatePath, StoredStates
+from statevault.storage import Storage, normalized_url, parent_and_name
 
 __all__ = ["LATEST", "StateStore"]
 
 _logger = logging.getLogger(__name__)
-LATEST = "latest"
 _ROUNDS = 5
 
-StatePath: TypeAlias = str | os.PathLike[str] | UPath
-"""A path or a URL. (A remote UPath is no ``os.PathLike``.)"""
 
-
-class StateStore:
+class StateStore(KeptStates):
     """Saves the components of an agent as states, and loads them back.
 
     Example:
@@ -92,20 +83,12 @@ class StateStore:
         staging_dir: str | os.PathLike[str] | None = None,
         incremental: bool = True,
     ) -> None:
-        if isinstance(states_dir, UPath) and storage_options is None:
-            storage_options = states_dir.storage_options
-        self._storage_options = dict(storage_options or {})
-        self._storage = (
-            states_dir if isinstance(states_dir, Storage) else open_storage(states_dir, self._storage_options)
-        )
-        self._catalog = Catalog(self._storage)
+        super().__init__(states_dir, storage_options)
         self._names = StateNames(state_name_format)
         self._allow_pickle = allow_pickle
         self._staging = Staging(None if staging_dir is None else Path(staging_dir))
-        self._writer = writer_name()
         self._components: dict[str, PersistentState] = {}
         self._publisher: BackgroundPublisher[UPath] = BackgroundPublisher()
-        self._others: dict[str, StateStore] = {}
         self._components_in_use = ExclusiveUse()
         self._last_size = 0
         self._incremental = incremental
@@ -121,11 +104,6 @@ class StateStore:
 
     def __repr__(self) -> str:
         return f"<StateStore {self.url} ({', '.join(self._components) or 'no components'})>"
-
-    @property
-    def url(self) -> str:
-        """The store's root, without credentials."""
-        return self._storage.url
 
     # -- components
 
@@ -284,118 +262,12 @@ class StateStore:
         """
         checked = check_metadata(metadata)
         source = PlainFolder.read(Path(folder))
-        if name is not None and next(iter(self._storage.list(state_prefix(check_state_name(name)))), None) is not None:
-            # A save that fails takes back all that lies in its state's folder: that must be its own.
-            raise StateExistsError(f"files lie in {self._storage.path(name)} already: choose another name")
-        snapshot = source.snapshot(self._staging)
+        snapshot = source.snapshot()
         try:
             # Not by the publisher: there it would take the place of a snapshot that waits.
             return self._publish(SaveRequest(snapshot, name, self._writer, checked, self._base_finder(None)))
         finally:
             snapshot.close()
-
-    # -- what is there
-
-    def exists(self) -> bool:
-        """Whether a state was ever saved here. A store is made by its first save.
-
-        Raises:
-            FormatError: The folder holds something else, or was written by a newer version.
-            StorageError: The storage failed.
-        """
-        return self._catalog.check_format()
-
-    def states(self) -> list[StateInfo]:
-        """All committed states, oldest first.
-
-        A state whose commit marker is damaged is not among them; it is reported in the log, and by :meth:`verify`.
-
-        Raises:
-            UnsupportedVersionError: The store was written by a newer version.
-            FormatError: The folder holds something else than a store.
-            StorageError: The storage failed.
-        """
-        infos = []
-        for record in self._catalog.records(self._catalog.listing().visible):
-            if isinstance(record, CorruptStateError):
-                _logger.warning("%s", record)
-            else:
-                infos.append(self._info(record))
-        return infos
-
-    def names(self) -> list[str]:
-        """The names of all committed states, oldest first, also of those whose marker is damaged.
-
-        Raises:
-            StorageError: And the others of :meth:`states`.
-        """
-        return [key.state for key in self._catalog.listing().visible]
-
-    def latest(self) -> StateInfo | None:
-        """The newest committed state whose marker is readable, None if there is none.
-
-        Raises:
-            StorageError: And the others of :meth:`states`.
-        """
-        for _ in range(_ROUNDS):
-            pruned = False
-            for key in reversed(self._catalog.listing().visible):
-                try:
-                    return self._info(self._catalog.record(key))
-                except StatePrunedError:
-                    pruned = True
-                except CorruptStateError as error:
-                    _logger.warning("%s", error)
-            if not pruned:
-                return None
-        raise StatePrunedError(f"the states of {self.url} are removed faster than they can be looked at: try again")
-
-    def info(self, state: StatePath = LATEST) -> StateInfo:
-        """Describe a state.
-
-        Args:
-            state: As for :meth:`load_state`.
-
-        Raises:
-            StateNotFoundError: It is not there.
-            CorruptStateError: Its marker is damaged.
-            StorageError: The storage failed.
-        """
-        store, key = self._resolve(state)
-        return store._info(store._catalog.record(key))  # noqa: SLF001 - another store of this class
-
-    def verify(self, state: StatePath = LATEST, *, on_progress: Callable[[int], None] | None = None) -> StateInfo:
-        """Check every byte of a state against its digest.
-
-        Args:
-            state: As for :meth:`load_state`; never falls back to another state.
-            on_progress: Called with the number of bytes checked since the last call, by several threads.
-
-        Returns:
-            The state, all of which is right.
-
-        Raises:
-            CorruptStateError: Something is missing or damaged; the message names it.
-            StateNotFoundError: It is not there.
-            StorageError: The storage failed.
-        """
-        reader = self.open_state(state)
-        reader.verify(on_progress=on_progress)
-        return self._info(reader.record)
-
-    def open_state(self, state: StatePath = LATEST) -> StateReader:
-        """Open a state to read single files of it.
-
-        Args:
-            state: As for :meth:`load_state`; never falls back to another state.
-
-        Raises:
-            StateNotFoundError: It is not there.
-            CorruptStateError: Its manifest is damaged.
-            StorageError: The storage failed.
-        """
-        store, key = self._resolve(state)
-        return store._open(key)  # noqa: SLF001 - another store of this class
 
     # -- loading
 
@@ -498,7 +370,7 @@ class StateStore:
                 yield key
         yield from after_an_error
 
-    def _load(self, loader: Loader, store: StateStore, reader: StateReader) -> LoadedState:
+    def _load(self, loader: Loader, store: StoredStates, reader: StateReader) -> LoadedState:
         with self._components_in_use:
             selection = loader.load_state(reader, self._staging)
         # What was loaded tells how much room the next snapshot will take.
@@ -506,7 +378,7 @@ class StateStore:
         if store is self and self._incremental:
             # What was loaded has just been verified, as far as it was needed: a good base for the next save.
             self._base = Base.of(reader.manifest)
-        return _report(store._info(reader.record), selection, store.url)
+        return _report(store._info(reader.record), selection, store.url)  # noqa: SLF001 - a store as well
 
     def _load_folder(self, loader: Loader, folder: PlainFolder) -> LoadedState:
         _logger.warning(
@@ -529,147 +401,34 @@ class StateStore:
             return None
         return PlainFolder.read(Path(root, name), known=self._components)
 
-    # -- retention
-
-    def remove(self, states: Iterable[StatePath], *, reason: str = "removed by the user") -> PruneResult:
-        """Remove states for good.
-
-        What it costs grows with what it removes. It also clears away what earlier removals and crashed saves left in
-        the folders of which the records tell; :meth:`gc` looks through the whole store.
-
-        Args:
-            states: Names or paths of states of this store. Those that are gone, and pinned ones, are passed over.
-            reason: Kept in the store, beside the name.
-
-        Returns:
-            What was removed, what was spared, and the bytes that were freed: not those that other states need.
-
-        Raises:
-            TypeError: `states` is one state, and not several.
-            StateNotFoundError: A path is not one of this store.
-            FormatError: A record of the store can't be read: nothing was deleted.
-            StorageError: The storage failed; call again to go on.
-        """
-        if isinstance(states, str | os.PathLike | UPath):
-            raise TypeError(f"remove() takes several states: remove([{str(states)!r}])")
-        names = [self._own_name(state) for state in states]
-        return prune(self._storage, self._catalog, names, by=self._writer, reason=reason)
-
-    def gc(self, *, stale_after: timedelta = STALE_AFTER) -> CollectionResult:
-        """Look through the whole store, and delete what no state needs: debris of crashed saves, old records.
-
-        Safe at any time, beside any number of writers and readers. Once a day is often enough.
-
-        Args:
-            stale_after: How old a save that has not ended is when its writer is taken for dead. If it lives all the
-                same, it notices, and saves again.
-
-        Raises:
-            FormatError: A record of the store can't be read: nothing was deleted.
-            CorruptStateError: A manifest that is needed to know what is garbage is damaged: nothing was deleted.
-            StorageError: The storage failed; call again to go on.
-        """
-        return collect(self._storage, self._catalog, by=self._writer, stale_after=stale_after)
-
-    def pin(self, state: StatePath, name: str = "pin") -> None:
-        """Keep a state whatever retention says, until it is unpinned.
-
-        When this returns, the pin holds.
-
-        Args:
-            state: The name or path of a state of this store, or ``"latest"``.
-            name: The pin's name, for those who wonder why the state is kept.
-
-        Raises:
-            StateNotFoundError: There is no such state in this store.
-            StatePrunedError: It was removed.
-            PinConflictError: A prune may be removing it just now: nothing was pinned.
-            InvalidNameError: `name` can't be the name of a pin.
-            StorageError: The storage failed; if the pin may be there all the same, the error's notes say so.
-        """
-        store, key = self._resolve(state)
-        if store is not self:
-            raise StateNotFoundError(f"{state} is not in {self.url}: make a StateStore for {store.url} to pin it")
-        pin_state(self._storage, key, name, by=self._writer)
-
-    def unpin(self, state: StatePath, name: str | None = None) -> int:
-        """Take pins off a state.
-
-        Args:
-            state: The name or path of a state of this store.
-            name: The name of the pins to take off; None for all.
-
-        Returns:
-            How many pins there were.
-
-        Raises:
-            StateNotFoundError: The path is not one of this store.
-            StorageError: The storage failed; call again to go on.
-        """
-        return unpin_state(self._storage, self._own_name(state), name)
-
-    def pins(self) -> dict[str, tuple[str, ...]]:
-        """The names of the pins of each pinned state, in the order of states.
-
-        Raises:
-            StorageError: And the others of :meth:`states`.
-        """
-        listing = self._catalog.listing()
-        return {key.state: listing.pins[key.state] for key in listing.visible if key.state in listing.pins}
-
     # -- the end
 
-    def wait(self) -> None:
-        """Wait until everything that :meth:`save_state_async` was given is published, or has failed."""
-        self._publisher.wait()
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until everything that :meth:`save_state_async` was given is published, or has failed.
 
-    def close(self) -> None:
-        """Wait for the publishes that run or wait, and give everything back. The store is not used afterwards."""
-        self._publisher.close()
-        for other in self._others.values():
-            other.close()
+        While it waits, a line in the log tells so every ten seconds.
+
+        Args:
+            timeout: Seconds to wait at most; None for as long as it takes.
+
+        Raises:
+            SaveTimeoutError: The time is over; the message names what was left behind. It goes on as long as the
+                process lives, and does not keep it from ending.
+        """
+        self._publisher.wait(Patience(timeout))
+
+    def close(self, timeout: float | None = None) -> None:
+        """Wait for the publishes that run or wait, and give everything back. The store is not used afterwards.
+
+        Args:
+            timeout: As for :meth:`wait`.
+
+        Raises:
+            SaveTimeoutError: As for :meth:`wait`. Nothing was given back then; closing it again waits again.
+        """
+        self._publisher.close(Patience(timeout))
         self._staging.close()
-        self._storage.close()
-
-    def _own_name(self, state: StatePath) -> str:
-        """The name of a state of this store, by its name or path."""
-        if isinstance(state, str) and "/" not in state:
-            return state
-        root, name = parent_and_name(state)
-        if root != normalized_url(self._storage.url):
-            raise StateNotFoundError(f"{state} is not in {self.url}: make a StateStore for {root} to remove it")
-        return name
-
-    def _info(self, record: CommitRecord) -> StateInfo:
-        return StateInfo.from_record(record, self._storage.path(record.state))
-
-    def _open(self, key: StateKey) -> StateReader:
-        return StateReader(self._storage, self._catalog, self._catalog.record(key))
-
-    def _resolve(self, state: StatePath) -> tuple[StateStore, StateKey]:
-        """Find a state by ``"latest"``, name, path or URL: in this store, or in the one that the path is in."""
-        text = str(state)
-        if text == LATEST:
-            visible = self._catalog.listing().visible
-            if not visible:
-                raise StateNotFoundError(f"{self.url} has no states")
-            return self, visible[-1]
-        if isinstance(state, str) and "/" not in text:
-            return self, self._catalog.find(text)
-        root, name = parent_and_name(text)
-        if root == normalized_url(self._storage.url):
-            return self, self._catalog.find(name)
-        if root not in self._others:
-            self._others[root] = StateStore(root, storage_options=self._options_for(root, state))
-        other = self._others[root]
-        return other, other._catalog.find(name)  # noqa: SLF001 - another store of this class
-
-    def _options_for(self, root: str, state: StatePath) -> Mapping[str, Any] | None:
-        """The storage options of another store: the path's own, or ours where they are for the same protocol."""
-        if isinstance(state, UPath):
-            return state.storage_options
-        same = root.partition("://")[0] == normalized_url(self.url).partition("://")[0]
-        return self._storage_options if same else None
+        self._close_storages()
 
 
 def _report(state: StateInfo, selection: Selection, url: str) -> LoadedState:

@@ -6,6 +6,7 @@ patching :mod:`os`.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 
@@ -30,8 +31,6 @@ class FileCalls:
     def fsync(self, descriptor: int, path: str) -> None:
         """Bring a file or a folder, opened under `descriptor`, onto the medium."""
         if sys.platform == "darwin":
-            import fcntl  # noqa: PLC0415 - not on every platform
-
             # macOS' fsync leaves the data in the drive's volatile cache.
             fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
             return

@@ -92,7 +92,7 @@ class FsspecStorage(Storage):
         top = f"{self._root}/{folder}" if folder else self._root
         try:
             with self._reading(prefix, f"Can't list {prefix or 'the store'} in {self.url}"):
-                found = self._client.filesystem().find(top, detail=True)
+                found = _find(self._client.filesystem(), top, in_order=bool(folder))
         except ObjectNotFoundError:
             found = {}
         start = len(self._root) + 1
@@ -204,6 +204,26 @@ def _with_folder(filesystem: Any, path: str, write: Any) -> Any:
     except FileNotFoundError:
         filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
         return write()
+
+
+def _find(filesystem: Any, top: str, *, in_order: bool) -> dict[str, Any]:
+    """Find all files below a folder.
+
+    Args:
+        filesystem: Of fsspec.
+        top: The folder.
+        in_order: Look into the folders in it one after the other, as their names sort: what is found in a later one
+            is no older. The catalog reads tombstones after commit markers.
+    """
+    if not in_order:
+        return dict(filesystem.find(top, detail=True))
+    found: dict[str, Any] = {}
+    for entry in sorted(filesystem.ls(top, detail=True), key=lambda entry: str(entry["name"])):
+        if entry["type"] == "directory":
+            found |= filesystem.find(entry["name"], detail=True)
+        else:
+            found[entry["name"]] = entry
+    return found
 
 
 def _info(key: str, info: Mapping[str, Any]) -> ObjectInfo:

@@ -102,6 +102,9 @@ class Storage(ABC):
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """List all objects whose key starts with `prefix` (any string, not only a folder), sorted by key.
 
+        Below a prefix that is not empty, folders are looked into in that order too: what is listed of a later one is
+        no older than what is listed of an earlier one.
+
         Raises:
             StorageError: The backend failed. An empty or missing root lists nothing.
         """

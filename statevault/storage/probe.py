@@ -26,12 +26,14 @@ class Capabilities:
 
     Attributes:
         create_only: A create-only put does not replace an object.
+        replaces: Another put does, and the new bytes are read at once.
         ranges: A part of an object can be read.
         reads_own_writes: Get, head and list see a put at once, and no longer see what was deleted.
         exact_keys: Keys with characters such as ``+``, ``%``, ``?``, ``#`` and ``*`` come back as they were.
     """
 
     create_only: bool
+    replaces: bool
     ranges: bool
     reads_own_writes: bool
     exact_keys: bool
@@ -49,12 +51,13 @@ def probe(storage: Storage) -> Capabilities:
         storage.put(plain, _BODY)
         seen = _sees(storage, prefix, [plain])
         create_only = _refuses_second(storage, plain)
-        storage.put(plain, _BODY)
+        replaces = _replaces(storage, plain)
         ranges = _reads_part(storage, plain)
         exact_keys = _keeps_key(storage, prefix, odd)
         storage.delete([plain, odd])
         return Capabilities(
             create_only=create_only,
+            replaces=replaces,
             ranges=ranges,
             reads_own_writes=seen and _sees(storage, prefix, []),
             exact_keys=exact_keys,
@@ -76,6 +79,14 @@ def _refuses_second(storage: Storage, key: str) -> bool:
     except ObjectExistsError:
         return storage.get(key) == _BODY
     return False
+
+
+def _replaces(storage: Storage, key: str) -> bool:
+    seen = []
+    for body in (_BODY + b", another", _BODY):
+        storage.put(key, body)
+        seen.append(storage.get(key) == body)
+    return all(seen)
 
 
 def _reads_part(storage: Storage, key: str) -> bool:

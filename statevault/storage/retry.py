@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 from typing_extensions import override
@@ -103,6 +104,10 @@ class RetryingStorage(Storage):
     @override
     def delete(self, keys: Sequence[str]) -> None:
         self._retried(lambda: self.inner.delete(keys))
+
+    @override
+    def abort_unfinished_uploads(self, older_than: timedelta) -> int:
+        return self._retried(lambda: self.inner.abort_unfinished_uploads(older_than))
 
     @override
     def path(self, key: str = "") -> UPath:

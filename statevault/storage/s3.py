@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -31,6 +32,7 @@ from statevault.storage.interface import Body, ObjectInfo, Storage
 from statevault.storage.keys import check_key, check_prefix
 from statevault.storage.ranges import check_length, check_range, object_size, range_header
 from statevault.storage.redaction import redacted
+from statevault.storage.s3_debris import abort_old_uploads
 from statevault.storage.s3_errors import answer, is_conflict, is_out_of_range, is_refused_request, translated
 from statevault.storage.s3_upload import PART_BYTES, MultipartUpload, part_size
 
@@ -166,6 +168,15 @@ class S3Storage(Storage):
             remaining = self._delete_in_bulk(names)
         if remaining:
             self._delete_singly(remaining, names)
+
+    @override
+    def abort_unfinished_uploads(self, older_than: timedelta) -> int:
+        if not self._prefix:
+            # In a bucket's root, an upload may be anybody's.
+            return 0
+        return abort_old_uploads(
+            self._call, url=self.url, bucket=self._bucket, prefix=self._prefix, older_than=older_than
+        )
 
     @override
     def path(self, key: str = "") -> UPath:

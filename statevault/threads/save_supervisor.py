@@ -1,7 +1,8 @@
 """Saves of the running agent: when, at most one at a time, and never at the cost of the agent.
 
 This is the one place of the runtime that goes on after an error: a save that fails is logged, counted and
-shown in the status, and is tried again at the next occasion.
+shown in the status, and is tried again at the next occasion. At the end it is the place that waits, and that knows
+for how long and what is lost by waiting no longer.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -19,15 +21,16 @@ from upath import UPath
 
 from statevault.errors import StateVaultError
 from statevault.state_persistence import StateStore, check_metadata
+from statevault.state_persistence.patience import Patience, SaveTimeoutError
+from statevault.threads.cleanup import Cleanup
 from statevault.threads.save_log import SaveLog, SavePhase, SaveReport
 
-__all__ = ["SaveStatus", "SaveSupervisor", "never", "nothing"]
+__all__ = ["SaveStatus", "SaveSupervisor", "keep_all", "never", "nothing"]
 
 _logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_REPEATED_ERRORS = 60.0
-# A publish has its own time-outs for every call; this bounds what is left of it when the agent ends.
-_LONGEST_WAIT_FOR_PUBLISH_S = 3600.0
+_RETENTION_FAILED = "retention failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,10 @@ def nothing() -> Mapping[str, JsonValue]:
     return {}
 
 
+def keep_all(path: UPath | None) -> None:
+    """A retention that removes nothing."""
+
+
 class SaveSupervisor:
     """Decides when to save, and sees to it that saves go well.
 
@@ -96,7 +103,10 @@ class SaveSupervisor:
         *,
         condition: Callable[[], bool] = never,
         metadata: Callable[[], Mapping[str, JsonValue]] = nothing,
-        cleanup: Callable[[UPath], None] | None = None,
+        cleanup: Callable[[UPath | None], None] = keep_all,
+        cleanup_interval_s: float = 60.0,
+        final_timeout_s: float = 3600.0,
+        report_interval_s: float = 10.0,
     ) -> None:
         """Make a supervisor.
 
@@ -104,7 +114,11 @@ class SaveSupervisor:
             store: Where to save.
             condition: Whether it is time to save.
             metadata: What to keep with the next state; asked while the threads stand still.
-            cleanup: Applies retention after the state of that path was committed; has a thread of its own.
+            cleanup: Applies retention after the state of that path was committed; with None, makes up for what it
+                failed to do. Called in a thread of its own.
+            cleanup_interval_s: Seconds after a failure of `cleanup` until it is called with None.
+            final_timeout_s: For how many seconds at most saves and retention are waited for at the end.
+            report_interval_s: Seconds between two lines in the log that tell of such a wait.
         """
         self._store = store
         self._condition = condition
@@ -118,9 +132,14 @@ class SaveSupervisor:
         self._report_id = ""
         self._began_at = 0.0
         self._snapshot_ended_at = 0.0
-        self._afterwards: list[tuple[str, Future[int | None]]] = []
-        self._background = ThreadPoolExecutor(1, thread_name_prefix="statevault-cleanup")
+        self._background = Cleanup(self._after_commit, interval_s=cleanup_interval_s)
+        self._sizes: deque[tuple[str, int | None]] = deque()  # of states that were committed, by name
+        self._committed: dict[str, str] = {}  # the reports of those whose size is not known yet
         self._logged: dict[str, float] = {}
+        self._final_timeout_s = final_timeout_s
+        self._report_interval_s = report_interval_s
+        self._patience: Patience | None = None  # from when the end begins
+        self._final_is_settled = False
 
     @property
     def status(self) -> SaveStatus:
@@ -195,21 +214,38 @@ class SaveSupervisor:
         """Save when all threads have ended: wait for what is under way, save, and apply retention.
 
         Raises:
-            Exception: Whatever made the save fail. Retention that fails is only counted.
+            SaveTimeoutError: It did not end in time; what runs is left behind.
+            Exception: Whatever else made the save fail. Retention that fails is only counted.
         """
-        self._await_publish()
+        self._end()
         # It also fulfils what was asked for and not done before the end.
         report_id = self.log.begin()
-        began_at = time.perf_counter()
         try:
-            path = self._store.save_state(metadata={**self._metadata_now(), **metadata})
+            self._await_publish("publishing the state before the final one")
+            began_at = time.perf_counter()
+            future = self._store.save_state_async(metadata={**self._metadata_now(), **metadata})
+            self._await(future, "publishing the final state")
+            path = future.result()
         except BaseException as error:
-            self._count_failure("the final state was not saved", error, report_id)
+            self.forgo_final(error, report_id)
             raise
+        self._final_is_settled = True
         duration_s = time.perf_counter() - began_at
         self._status = replace(self._status, final_s=duration_s)
         self._count_success(path, duration_s, report_id)
         return path
+
+    def forgo_final(self, error: BaseException, report_id: str | None = None) -> None:
+        """Note that no final state is saved, and why, unless one was or that was noted.
+
+        What is under way is not waited for any more if the error is a signal's.
+        """
+        patience = self._end()
+        if not isinstance(error, Exception):
+            patience.end()
+        if not self._final_is_settled:
+            self._final_is_settled = True
+            self._count_failure(f"the final state was not saved ({self._newest()})", error, report_id)
 
     def _metadata_now(self) -> Mapping[str, JsonValue]:
         try:
@@ -219,21 +255,53 @@ class SaveSupervisor:
             return {}
 
     def close(self) -> None:
-        """Wait for the publish and the retention that are under way."""
-        self._await_publish()
-        if self._pending is not None:
-            self._pending = None
-            timeout = TimeoutError(f"the publish did not end within {_LONGEST_WAIT_FOR_PUBLISH_S:g} s")
-            self._count_failure("the last publish was left behind", timeout, self._report_id)
+        """Wait for the publish and the retention that are under way, unless the time for that is over.
+
+        Raises:
+            BaseException: What a signal handler raises in the meantime.
+        """
         if self.log.waiting:
             self.log.update(self.log.begin(), phase=SavePhase.FAILED, error="the system ended before it was saved")
-        self._background.shutdown(wait=True)
+        try:
+            self._await_publish("publishing the last state")
+        except BaseException as error:
+            self._pending = None
+            self._count_failure(f"the last state was left behind ({self._newest()})", error, self._report_id)
+            if not isinstance(error, SaveTimeoutError):
+                raise
+        try:
+            self._background.close(self._end())
+        except BaseException as error:
+            self._count_cleanup_failure(error)
+            if not isinstance(error, SaveTimeoutError):
+                raise
         self._collect()
 
-    def _await_publish(self) -> None:
+    @property
+    def seconds_left(self) -> float:
+        """For how many seconds more the end may be waited for."""
+        return self._end().left_s
+
+    def _end(self) -> Patience:
+        """The time for the end, which begins when it is first asked for."""
+        if self._patience is None:
+            self._patience = Patience(self._final_timeout_s, report_interval_s=self._report_interval_s)
+        return self._patience
+
+    def _await_publish(self, what: str) -> None:
         if self._pending is not None:
-            concurrent.futures.wait([self._pending], _LONGEST_WAIT_FOR_PUBLISH_S)
+            self._await(self._pending, what)
             self._collect()
+
+    def _await(self, future: Future[UPath], what: str) -> None:
+        def ended(seconds: float) -> bool:
+            return bool(concurrent.futures.wait([future], seconds).done)
+
+        def told() -> str:
+            error = f" (the last error: {self._status.last_error})" if self._status.last_error else ""
+            return f"{what} to {self._store.url}{error}"
+
+        self._end().wait(ended, told)
 
     def _collect(self) -> None:
         if self._pending is not None and self._pending.done():
@@ -245,22 +313,18 @@ class SaveSupervisor:
                 self._count_success(future.result(), now - self._began_at, self._report_id)
             else:
                 self._count_failure("no state was saved: the publish failed", error, self._report_id)
-        while self._afterwards and self._afterwards[0][1].done():
-            report_id, afterwards = self._afterwards.pop(0)
-            error = afterwards.exception()
-            if error is not None:
-                self._status = replace(
-                    self._status,
-                    cleanup_failures=self._status.cleanup_failures + 1,
-                    last_error=f"retention failed: {error!r}",
-                )
-                self._log_error("retention failed", error)
-            else:
-                size = afterwards.result()
-                self._status = replace(
-                    self._status, last_size_bytes=size, size_bytes=self._status.size_bytes + (size or 0)
-                )
-                self.log.update(report_id, size_bytes=size)
+        while self._sizes:
+            name, size = self._sizes.popleft()
+            self._status = replace(self._status, size_bytes=self._status.size_bytes + (size or 0))
+            if name == self._status.last_name:
+                self._status = replace(self._status, last_size_bytes=size)
+            self.log.update(self._committed.pop(name), size_bytes=size)
+        for error in self._background.take_failures():
+            self._count_cleanup_failure(error)
+
+    def _newest(self) -> str:
+        newest = self._status.last_name
+        return f"the newest that this run has saved is {newest}" if newest else "this run has saved none before"
 
     def _count_success(self, path: UPath, duration_s: float, report_id: str) -> None:
         self._status = replace(
@@ -272,8 +336,10 @@ class SaveSupervisor:
             last_committed_at=datetime.now(UTC),
         )
         self.log.update(report_id, phase=SavePhase.COMMITTED, name=path.name, duration_s=duration_s)
-        self._logged.clear()
-        self._afterwards.append((report_id, self._background.submit(self._after_commit, path)))
+        # A save that fails from now on is a new failure, unlike retention.
+        self._logged = {what: at for what, at in self._logged.items() if what == _RETENTION_FAILED}
+        self._committed[path.name] = report_id
+        self._background.after(path)
 
     def _count_failure(self, what: str, error: BaseException, report_id: str | None = None) -> None:
         described = f"{what}: {error!r}"
@@ -282,16 +348,32 @@ class SaveSupervisor:
             self.log.update(report_id, phase=SavePhase.FAILED, error=described)
         self._log_error(what, error)
 
+    def _count_cleanup_failure(self, error: BaseException) -> None:
+        self._status = replace(
+            self._status,
+            cleanup_failures=self._status.cleanup_failures + 1,
+            last_error=f"{_RETENTION_FAILED}: {error!r}",
+        )
+        self._log_error(_RETENTION_FAILED, error)
+
     def _log_error(self, what: str, error: BaseException) -> None:
+        if self._patience is not None:
+            # Of a signal the stack says only where it was waited.
+            _logger.error("%s: %s", what, error, exc_info=error if isinstance(error, Exception) else None)
+            return
         # A condition that fails is asked many times a second: the same failure is logged once a minute.
         now = time.monotonic()
         if now - self._logged.get(what, -_SECONDS_BETWEEN_REPEATED_ERRORS) >= _SECONDS_BETWEEN_REPEATED_ERRORS:
             self._logged[what] = now
             _logger.error("%s; the agent goes on", what, exc_info=error)
 
-    def _after_commit(self, path: UPath) -> int | None:
-        if self._cleanup is not None:
-            self._cleanup(path)
+    def _after_commit(self, path: UPath | None) -> None:
+        """Look up how large the state is, and apply retention; in the thread for that."""
+        if path is not None:
+            self._sizes.append((path.name, self._size_of(path)))
+        self._cleanup(path)
+
+    def _size_of(self, path: UPath) -> int | None:
         try:
             return self._store.info(path.name).size
         except StateVaultError:

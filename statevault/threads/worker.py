@@ -7,6 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 
 from statevault.threads.controller import ThreadController, ThreadPhase
+from statevault.threads.notes import told
 
 __all__ = ["WorkerThread"]
 
@@ -76,7 +77,7 @@ class WorkerThread(ABC):
             if error is None:
                 error = exception
             else:
-                error.add_note(f"the thread {self.name!r} also failed to tear down: {exception!r}")
+                error.add_note(f"the thread {self.name!r} also failed to tear down: {told(exception)}")
         if error is not None:
             _logger.error("the thread %r failed", self.name, exc_info=error)
         # Last, because from here on the components are taken to be at rest.

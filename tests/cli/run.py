@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from typer.testing import CliRunner
+
+from statevault.cli.app import app
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +32,46 @@ class Run:
 
 
 def statevault(*arguments: str, env: Mapping[str, str] | None = None, timeout_s: float = 120) -> Run:
-    """Run ``statevault …``."""
+    """Run ``statevault …``, with nobody at the keyboard."""
     done = subprocess.run(
         [sys.executable, "-m", "statevault.cli", *arguments],
         capture_output=True,
+        stdin=subprocess.DEVNULL,
         timeout=timeout_s,
         env={**os.environ, **(env or {})},
         check=False,
     )
     return Run(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def invoked(*arguments: str) -> Run:
+    """Run ``statevault …`` in this process, which is faster: for tests of what it says, not of how it runs."""
+    done = CliRunner().invoke(app, arguments)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Run(done.exit_code, done.stdout, done.stderr)
+
+
+def in_a_terminal(*arguments: str, answer: str = "", columns: int = 80) -> Run:
+    """Run ``statevault …`` in a terminal, in which somebody types; all that it shows is in `out`, without colors."""
+    parent, child = pty.openpty()
+    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "statevault.cli", *arguments], stdin=child, stdout=child, stderr=child, env=environment
+    )
+    os.close(child)
+    os.write(parent, answer.encode())
+    shown = b""
+    while True:
+        try:
+            piece = os.read(parent, 65_536)
+        except OSError:  # how Linux says that nobody holds the other end any more
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(parent)
+    return Run(process.wait(60), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n"), "")
 
 
 def option_arguments(storage_options: Mapping[str, Any]) -> list[str]:

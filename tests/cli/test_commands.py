@@ -66,7 +66,7 @@ def test_ls_json_tells_all_that_a_state_info_holds(store: Path) -> None:
     (_, newest) = statevault("ls", str(store), "--json").json
     assert newest.keys() == {
         "name", "sequence", "created_at", "writer", "files", "size", "stored_size", "new_size", "base", "components",
-        "metadata",
+        "metadata", "pins",
     }  # fmt: skip
     assert newest["metadata"] == {"reward": 231.5, "step": 40_000}
 
@@ -168,7 +168,7 @@ def test_a_terminal_gets_a_table_of_its_width_without_cut_names(store: Path) -> 
 def test_version_and_help() -> None:
     assert statevault("--version").out.startswith("statevault ")
     help_text = statevault("--help").out
-    for verb in ("ls", "show", "verify", "cat", "export", "demo"):
+    for verb in ("ls", "show", "verify", "cat", "export", "cp", "prune", "rm", "pin", "gc", "doctor", "demo"):
         assert verb in help_text
 
 

@@ -50,9 +50,8 @@ def test_a_name_that_is_no_file_name_is_refused_at_once(name: str) -> None:
 def test_all_users_are_saved_and_loaded(tmp_path: Path) -> None:
     users = make()
     users["one"].collector.collect(1)
-    users.save_state(tmp_path / "data")
     users["two"].collector.collect({"a": 2})
-    users.save_waiting(tmp_path / "data")
+    users.save_state(tmp_path / "data")
     loaded = make()
     loaded.load_state(tmp_path / "data")
     assert loaded["one"].get_data() == [1]

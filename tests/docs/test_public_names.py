@@ -107,7 +107,7 @@ def test_the_reference_has_the_signature(subject: Callable[..., Any]) -> None:
 
 def test_the_guide_has_every_method_of_a_store() -> None:
     text = sections()["statevault.state_persistence"]
-    methods = {name for name in vars(StateStore) if not name.startswith("_")}
+    methods = {name for name in dir(StateStore) if not name.startswith("_")}
     assert set(re.findall(r"^  \.(\w+)", text, flags=re.MULTILINE)) == methods
 
 

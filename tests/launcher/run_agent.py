@@ -1,8 +1,9 @@
-"""Launches the small agent in a process of its own: ``run_agent.py STATES_DIR [setup-seconds]``."""
+"""Launches the small agent in a process of its own: ``run_agent.py STATES_DIR [hang]``, after ten steps for ever."""
 
 from __future__ import annotations
 
 import sys
+import threading
 
 from statevault.launcher import launch
 from tests.launcher.agent import Parts
@@ -14,6 +15,8 @@ if __name__ == "__main__":
     def telling(observation: float) -> float:
         if parts.agent.steps == 10:
             print("acting", flush=True)
+            if "hang" in sys.argv:
+                threading.Event().wait()
         return step(observation)
 
     parts.agent.step = telling  # type: ignore[method-assign]

@@ -18,6 +18,7 @@ _COMMIT = "state_persistence/commit.py"
 _UPLOAD = "state_persistence/upload.py"
 _COLLECTION = "state_persistence/collection.py"
 _CATALOG = "state_persistence/catalog.py"
+_DEADLINE = "state_persistence/deadline.py"
 _REUSE = "state_persistence/reuse.py"
 
 
@@ -138,31 +139,24 @@ MUTANTS = (
     ),
     Mutant(
         "a writer that stood still goes on",
-        _COMMIT,
-        "    if _seconds() - began >= _LONGEST_SAVE_S:\n",
-        "    if False:\n",
+        _DEADLINE,
+        "        if self.elapsed_s >= STALE_AFTER.total_seconds():\n",
+        "        if False:\n",
         ("test_prune.py",),
     ),
     Mutant(
         "a writer that stood still leaves its marker",
         _COMMIT,
-        '        remove_states(storage, [key], by=request.writer, reason="its save took too long")\n',
+        '        put_tombstone(storage, key, by=request.writer, reason="its save took too long")\n',
         "",
         ("test_prune.py",),
     ),
     Mutant(
         "a save that fails leaves no tombstone",
         _COMMIT,
-        "            storage.put(tombstone_key(*key), tombstone.to_json())\n",
+        "            put_tombstone(storage, key, by=session.writer, reason=reason)\n",
         "",
         ("test_crash_points.py", "test_store.py", "test_meddling.py"),
-    ),
-    Mutant(
-        "a name is used twice",
-        _COMMIT,
-        "    if request.name in taken:\n",
-        "    if False:\n",
-        ("test_store.py",),
     ),
     Mutant(
         "a given name is not looked at again behind the session",
@@ -234,9 +228,9 @@ MUTANTS = (
     Mutant(
         "the intent goes although a tombstone has no answer",
         _REMOVAL,
-        "        run_all(pool, lambda key: _put_tombstone(storage, key, by=by, reason=reason), removed)\n",
+        "        run_all(pool, lambda key: put_tombstone(storage, key, by=by, reason=reason), removed)\n",
         "        try:\n"
-        "            run_all(pool, lambda key: _put_tombstone(storage, key, by=by, reason=reason), removed)\n"
+        "            run_all(pool, lambda key: put_tombstone(storage, key, by=by, reason=reason), removed)\n"
         "        except Exception:\n"
         "            storage.delete([intent_key(prune)])\n"
         "            raise\n",
@@ -267,9 +261,19 @@ MUTANTS = (
     Mutant(
         "sessions before the tombstones",
         _PRUNE,
-        "    listing = catalog.listing()\n    dead = ",
-        "    sessions = [session.record for session in read_sessions(storage)]\n    listing = catalog.listing()\n    dead = ",
-        ("test_incremental.py",),
+        "    listing = catalog.listing()\n    dead = {key.state: key for key in listing.tombstones}\n"
+        "    data = tuple(_data_of_the_dead(storage, catalog, listing, dead, whole_store=whole_store))\n"
+        "    folders = {_state_of(info) for info in data}\n"
+        "    for key in {dead[state] for state in folders} - buried:\n"
+        "        _check_tombstone(storage, listing, key)\n"
+        "    sessions = [session.record for session in read_sessions(storage)]\n",
+        "    sessions = [session.record for session in read_sessions(storage)]\n"
+        "    listing = catalog.listing()\n    dead = {key.state: key for key in listing.tombstones}\n"
+        "    data = tuple(_data_of_the_dead(storage, catalog, listing, dead, whole_store=whole_store))\n"
+        "    folders = {_state_of(info) for info in data}\n"
+        "    for key in {dead[state] for state in folders} - buried:\n"
+        "        _check_tombstone(storage, listing, key)\n",
+        ("test_prune.py",),
     ),
     Mutant(
         "live sessions shelter nothing",
@@ -332,7 +336,7 @@ MUTANTS = (
     Mutant(
         "any tombstone is believed",
         _PRUNE,
-        "        _check_tombstone(storage, listing, dead[state])\n",
+        "        _check_tombstone(storage, listing, key)\n",
         "        pass\n",
         ("test_meddling.py",),
     ),
@@ -355,10 +359,10 @@ MUTANTS = (
         "the tombstone before the intents",
         _PINS,
         "    intent = _intent(storage, key.state)\n    aborted = storage.exists(abort_key(key.state))\n"
-        "    if storage.exists(tombstone_key(*key)):\n",
+        "    if storage.exists(tombstone_key(*key)) or",
         "    gone = storage.exists(tombstone_key(*key))\n"
         "    intent = _intent(storage, key.state)\n    aborted = storage.exists(abort_key(key.state))\n"
-        "    if gone:\n",
+        "    if gone or",
         ("test_pins.py",),
     ),
     Mutant(

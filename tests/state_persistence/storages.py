@@ -57,8 +57,8 @@ class DictStorage(Storage):
     @override
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         with self._lock:
-            found = [ObjectInfo(key, len(content)) for key, content in sorted(self.objects.items())]
-        yield from (info for info in found if info.key.startswith(prefix))
+            found = [ObjectInfo(key, len(self.objects[key])) for key in self.objects if key.startswith(prefix)]
+        yield from sorted(found, key=lambda info: info.key)
 
     @override
     def delete(self, keys: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -10,7 +11,10 @@ from concurrent.futures import CancelledError, Future
 import pytest
 
 from statevault.errors import SaveSupersededError, StateVaultError
+from statevault.state_persistence import StateStore
 from statevault.state_persistence.background import BackgroundPublisher
+from statevault.state_persistence.patience import Patience, SaveTimeoutError
+from tests.state_persistence.storages import DictStorage
 
 
 class Gate:
@@ -107,3 +111,67 @@ def test_a_system_without_threads_refuses_the_job_and_later_takes_one(monkeypatc
         publisher.wait()
     assert submit(publisher, lambda: 2, []).result(30) == 2
     publisher.close()
+
+
+def test_a_wait_ends_when_its_time_is_over_and_names_what_it_left_behind() -> None:
+    publisher: BackgroundPublisher[int] = BackgroundPublisher()
+    gate = Gate()
+    running = submit(publisher, gate, [])
+    assert gate.entered.wait(30)
+    waiting = submit(publisher, lambda: 2, [])
+    message = r"publishing a state that was begun \d+ s ago, and 1 that wait did not end within 0\.05 s"
+    with pytest.raises(SaveTimeoutError, match=message):
+        publisher.wait(Patience(0.05))
+    with pytest.raises(TimeoutError):
+        publisher.close(Patience(0.0))
+    with pytest.raises(StateVaultError, match="closed"):
+        submit(publisher, lambda: 3, [])
+    gate.open.set()
+    publisher.close(Patience(30.0))
+    assert (running.result(0), waiting.result(0)) == (1, 2)
+
+
+def test_a_wait_tells_now_and_then_that_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    publisher: BackgroundPublisher[int] = BackgroundPublisher()
+    gate = Gate()
+    submit(publisher, gate, [])
+    threading.Timer(0.3, gate.open.set).start()
+    publisher.wait(Patience(None, report_interval_s=0.05))
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+    assert "still publishing a state" in caplog.messages[0]
+
+
+def test_several_waits_share_one_limit() -> None:
+    patience = Patience(0.05)
+    for _ in range(2):
+        with pytest.raises(SaveTimeoutError):
+            patience.wait(threading.Event().wait, lambda: "waiting")
+        assert patience.left_s == 0
+    patience.wait(lambda seconds: True, lambda: "waiting")  # what has ended needs no time
+
+
+def test_a_store_that_could_not_be_closed_in_time_can_be_closed_later() -> None:
+    gate = Gate()
+
+    class Part:
+        def save_state(self, path: object) -> None:
+            pass
+
+        def load_state(self, path: object) -> None:
+            pass
+
+    storage = DictStorage()
+    store = StateStore(storage)
+    store.register("part", Part())
+    with pytest.MonkeyPatch.context() as patch:
+        put = storage.put
+        patch.setattr(storage, "put", lambda *args, **options: (gate(), put(*args, **options))[1])
+        future = store.save_state_async()
+        assert gate.entered.wait(30)
+        with pytest.raises(SaveTimeoutError):
+            store.wait(timeout=0.05)
+        with pytest.raises(SaveTimeoutError):
+            store.close(timeout=0.05)
+        gate.open.set()
+        store.close(timeout=30.0)
+    assert future.result(0).name in {key.split("/")[0] for key in storage.objects}

@@ -18,7 +18,9 @@ from statevault.format.keys import (
     PINS,
     TOMBSTONES,
     VAULT,
+    StateKey,
     abort_key,
+    commit_key,
     intent_key,
     session_key,
     tombstone_key,
@@ -86,8 +88,8 @@ def test_the_requests_of_a_prune_grow_with_what_it_removes(count: int) -> None:
         ten = kinds_of(watched.calls)
     # The intent and a tombstone; the records (3), the pins, the sessions (2) and the folder; the batches of data, of
     # records and of the intent. No marker or manifest is read, as no state refers to what was removed.
-    assert one == {"put": 2, "list": 7, "delete": 3, "get": 1}
-    assert ten == {"put": 11, "list": 16, "delete": 3, "get": 10}
+    assert one == {"put": 2, "list": 7, "delete": 3}
+    assert ten == {"put": 11, "list": 16, "delete": 3}
 
 
 def test_a_prune_reads_the_manifests_of_those_who_share_and_lists_what_they_share() -> None:
@@ -280,3 +282,28 @@ def check_contents(
             assert folder.files == contents[name]
     assert set(wanted) <= set(names) if may_have else names == wanted
     return names
+
+
+def test_ten_thousand_states_are_listed_and_pruned_without_looking_at_each_again() -> None:
+    storage = DictStorage()
+    save_states(storage, 1, shared=False)
+    first = Catalog(storage).record(StateKey(1, "0000.state"))
+    data = {key.partition("/")[2]: content for key, content in storage.objects.items() if key.startswith("0000.state/")}
+    for number in range(1, 10_000):
+        name = f"{number:04}.state"
+        record = first.model_copy(update={"state": name, "sequence": number + 1})
+        storage.objects[commit_key(number + 1, name)] = record.to_json()
+        storage.objects |= {f"{name}/{path}": content for path, content in data.items()}
+    watched = WatchedStorage(storage)
+    with StateStore(watched) as store:
+        assert store.latest() is not None
+        assert kinds_of(watched.calls) == {"list": 1, "get": 2}, "the format and the newest marker"
+        assert len(store.states()) == 10_000
+        watched.calls.clear()
+        assert len(store.states()) == 10_000
+        assert kinds_of(watched.calls) == {"list": 1}
+        watched.calls.clear()
+        result = store.remove([f"{number:04}.state" for number in range(100)])
+        assert result.objects == 100 * len(data)
+    # An intent; for each state a tombstone, and a look into its folder.
+    assert kinds_of(watched.calls) == {"put": 101, "list": 106, "delete": 3}

@@ -125,12 +125,15 @@ def test_the_loser_of_a_name_does_not_touch_the_winners_state(monkeypatch: pytes
 
         @override
         def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
-            if key.startswith("best.state/") and self.armed:
-                self.armed = False
-                with store_with(self, folder=Folder(NEW)) as winner:
-                    # The winner has listed before the loser's session was there.
-                    del self.objects[session_key("best.state")]
-                    winner.save_state(name="best.state")
+            if key.startswith("best.state/"):
+                if self.armed:
+                    self.armed = False
+                    winners = DictStorage()
+                    winners.objects = self.objects
+                    with store_with(winners, folder=Folder(NEW)) as winner:
+                        # The winner has listed before the loser's session was there.
+                        del self.objects[session_key("best.state")]
+                        winner.save_state(name="best.state")
                 raise StorageError("the loser's connection broke", key=key)
             return super().put(key, body)
 

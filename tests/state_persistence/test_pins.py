@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from statevault.errors import (
     FormatError,
@@ -199,6 +201,67 @@ def test_a_pin_at_each_call_of_a_prune() -> None:
         outcomes.add(holds)
     assert number > 8
     assert outcomes == {True, False}
+
+
+def test_a_pin_and_a_prune_that_each_go_on_while_the_other_stands_still() -> None:
+    """The prune has listed the pins; the pin begins, and stands still at one of its calls until the prune has ended."""
+    number, outcomes = 0, set()
+    while True:
+        number += 1
+        storage = a_store_with_two_states()
+        pinner = _Pinner(storage, stands_still_at=number)
+
+        def before(call: str, pinner: _Pinner = pinner) -> None:
+            if call.startswith("put _vault/tombstones/") and not pinner.is_alive():
+                pinner.start()
+                pinner.wait()
+
+        with StateStore(WatchedStorage(storage, before)) as store:
+            store.remove(["old.state"])
+        pinner.go_on()
+        pinner.join(30)
+        assert pinner.holds is not None
+        if pinner.calls < number:
+            break
+        check_pin_and_prune(storage, holds=pinner.holds)
+        outcomes.add(pinner.holds)
+    assert number > 5
+    assert outcomes == {False}
+
+
+class _Pinner(threading.Thread):
+    """Pins ``old.state``, and stands still before a call of a number."""
+
+    def __init__(self, storage: DictStorage, *, stands_still_at: int) -> None:
+        super().__init__(daemon=True)
+        self.holds: bool | None = None
+        self.calls = 0
+        self._storage = storage
+        self._stands_still_at = stands_still_at
+        self._stands_still = threading.Event()
+        self._may_go_on = threading.Event()
+
+    @override
+    def run(self) -> None:
+        with StateStore(WatchedStorage(self._storage, self._before)) as store:
+            try:
+                store.pin("old.state")
+                self.holds = True
+            except (StatePrunedError, PinConflictError):
+                self.holds = False
+        self._stands_still.set()
+
+    def wait(self) -> None:
+        assert self._stands_still.wait(30)
+
+    def go_on(self) -> None:
+        self._may_go_on.set()
+
+    def _before(self, call: str) -> None:
+        self.calls += 1
+        if self.calls == self._stands_still_at:
+            self._stands_still.set()
+            assert self._may_go_on.wait(30)
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["error", "death"])

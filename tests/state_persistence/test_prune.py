@@ -9,7 +9,7 @@ import pytest
 from typing_extensions import override
 
 from statevault.codecs import compress_chunk, digest
-from statevault.errors import SaveFencedError, StorageTimeoutError
+from statevault.errors import SaveFencedError, StatePrunedError, StorageTimeoutError
 from statevault.format.keys import (
     StateKey,
     abort_key,
@@ -19,16 +19,19 @@ from statevault.format.keys import (
     tombstone_key,
 )
 from statevault.format.records import AbortRecord, ManifestRef, SessionRecord
-from statevault.state_persistence import StateStore, commit
+from statevault.state_persistence import StateStore, deadline
 from statevault.state_persistence.catalog import Catalog
 from statevault.state_persistence.download import StateReader
 from statevault.state_persistence.prune import prune
+from statevault.state_persistence.removal import remove_states
+from statevault.state_persistence.sessions import STALE_AFTER
 from statevault.storage import Body
 from tests.state_persistence.components import Folder, some_files, store_with
 from tests.state_persistence.storages import DictStorage, WatchedStorage
 
 OLD, NEW = some_files(1), some_files(2)
 NOW = datetime.now(UTC)
+NOT_ACKNOWLEDGED = "_vault/probe/not-acknowledged"
 
 
 class MeddlingStorage(DictStorage):
@@ -102,7 +105,7 @@ def test_a_marker_that_comes_before_the_verdict_is_honoured() -> None:
 def test_a_writer_that_stood_still_for_days_gives_up(stands_still_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Aborts and tombstones are not kept for ever: whoever missed them must not become visible."""
     days = 0.0
-    monkeypatch.setattr(commit, "_seconds", lambda: days * 86400)
+    monkeypatch.setattr(deadline, "_clock_s", lambda: days * 86400)
 
     def sleep(storage: DictStorage, key: str) -> None:
         nonlocal days
@@ -212,11 +215,19 @@ def test_a_session_whose_state_is_committed_is_cleaned_up() -> None:
         store.remove([])
         assert session_key("a.state") not in storage.objects
         assert tombstone_key(1, "a.state") not in storage.objects
+        assert abort_key("a.state") not in storage.objects, "it could not be pinned any more"
         store.verify("a.state")
 
 
-def at_each_call_of_a_prune(prepare: Callable[[], DictStorage], meanwhile: Callable[[DictStorage], None]) -> None:
-    """Remove ``base.state``, and do something in the middle; ``child.state`` must stay whole."""
+def at_each_call_of_a_prune(
+    prepare: Callable[[], DictStorage],
+    meanwhile: Callable[[DictStorage], None],
+    afterwards: Callable[[DictStorage], None] = lambda storage: None,
+    *,
+    victims: tuple[str, ...] = ("base.state",),
+    stale_after: timedelta = STALE_AFTER,
+) -> None:
+    """Prune, and do something in the middle; ``child.state`` must stay whole, if it was acknowledged."""
     number = 0
     while True:
         number += 1
@@ -230,13 +241,72 @@ def at_each_call_of_a_prune(prepare: Callable[[], DictStorage], meanwhile: Calla
                 meanwhile(storage)
 
         watched = WatchedStorage(storage, before)
-        prune(watched, Catalog(watched), ["base.state"], by="p", reason="test")
+        prune(watched, Catalog(watched), victims, by="p", reason="test", stale_after=stale_after)
         if made < number:
             break
+        afterwards(storage)
         with StateStore(storage) as store:
-            assert "child.state" in store.names()
-            store.verify("child.state")
-    assert number > 10
+            if NOT_ACKNOWLEDGED not in storage.objects:
+                assert "child.state" in store.names()
+            if "child.state" in store.names():
+                store.verify("child.state")
+    assert number > 5
+
+
+def end_the_save(storage: DictStorage, marker: bytes) -> None:
+    """Steps 5 to 7 of the save of ``child.state``, at once."""
+    storage.put(commit_key(2, "child.state"), marker)
+    if storage.exists(abort_key("child.state")) or storage.exists(tombstone_key(2, "child.state")):
+        storage.put(NOT_ACKNOWLEDGED, b"")
+    else:
+        storage.delete([session_key("child.state")])
+
+
+def test_a_save_that_ends_while_it_is_taken_for_dead_is_acknowledged_or_given_up_never_both() -> None:
+    markers: list[bytes] = []
+
+    def prepare() -> DictStorage:
+        storage = a_store_with_shared_chunks()
+        markers.append(storage.objects.pop(commit_key(2, "child.state")))
+        session = SessionRecord(state="child.state", sequence=2, writer="w", base="base.state", started_at=NOW)
+        storage.put(session_key("child.state"), session.to_json())
+        return storage
+
+    at_each_call_of_a_prune(
+        prepare, lambda storage: end_the_save(storage, markers[-1]), victims=(), stale_after=timedelta(0)
+    )
+
+
+def test_a_base_that_is_removed_just_after_the_writer_has_looked() -> None:
+    """This prune has no victims: another one puts the tombstone, after the session and the look at the base."""
+    markers: list[bytes] = []
+
+    def prepare() -> DictStorage:
+        storage = a_store_with_shared_chunks()
+        markers.append(storage.objects.pop(commit_key(2, "child.state")))
+        return storage
+
+    def begin(storage: DictStorage) -> None:
+        session = SessionRecord(state="child.state", sequence=2, writer="w", base="base.state", started_at=NOW)
+        storage.put(session_key("child.state"), session.to_json())
+        remove_states(storage, [StateKey(1, "base.state")], by="q", reason="test")
+
+    at_each_call_of_a_prune(prepare, begin, lambda storage: end_the_save(storage, markers[-1]), victims=())
+
+
+def test_a_marker_that_was_lost_without_a_tombstone_stops_a_prune() -> None:
+    """It may come back, and might have protected something."""
+    storage = a_store_with_shared_chunks()
+
+    def lose(call: str) -> None:
+        if call == "get _vault/commits/000000000002.child.state":
+            storage.objects.pop(commit_key(2, "child.state"), None)
+
+    before = {key for key in storage.objects if key.startswith("base.state/")}
+    watched = WatchedStorage(storage, lose)
+    with pytest.raises(StatePrunedError, match="without a tombstone"):
+        prune(watched, Catalog(watched), ["base.state"], by="p", reason="test")
+    assert before <= storage.objects.keys()
 
 
 def test_another_prune_beside_a_save_that_ends_well() -> None:

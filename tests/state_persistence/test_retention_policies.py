@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -61,16 +61,24 @@ def state(
     )
 
 
-def holdings(states: Sequence[StateInfo], objects: Mapping[str, Mapping[str, int]] | None = None) -> Holdings:
-    """Hold `states`, of which each needs the objects (name → bytes) in `objects`, or one of 10 bytes of its own."""
+@dataclass(frozen=True)
+class Objects:
+    """The sizes of states that need the objects (name → bytes) in `by_state`, or one of 10 bytes of their own."""
 
-    def stored_size(names: Collection[str]) -> int:
+    by_state: Mapping[str, Mapping[str, int]]
+
+    def together(self, names: Iterable[str]) -> int:
+        return max(self.growing(names), default=0)
+
+    def growing(self, names: Iterable[str]) -> Iterator[int]:
         needed: dict[str, int] = {}
         for name in names:
-            needed |= (objects or {}).get(name, {name: 10})
-        return sum(needed.values())
+            needed |= self.by_state.get(name, {name: 10})
+            yield sum(needed.values())
 
-    return Holdings(tuple(states), NOW, stored_size)
+
+def holdings(states: Sequence[StateInfo], objects: Mapping[str, Mapping[str, int]] | None = None) -> Holdings:
+    return Holdings(tuple(states), NOW, Objects(objects or {}))
 
 
 def numbered(*stamps: datetime | str) -> Holdings:
@@ -486,7 +494,7 @@ def test_states_within_an_age_are_the_newest_but_for_stamps_from_the_future(held
 def test_within_a_size_is_what_counting_one_by_one_finds(held: Holdings, max_bytes: int) -> None:
     fitting: list[str] = []
     for info in reversed(held.states):
-        if held.stored_size([*fitting, info.name]) > max_bytes:
+        if held.sizes.together([*fitting, info.name]) > max_bytes:
             break
         fitting.append(info.name)
     assert list(KeepWithinSize(max_bytes).keep(held)) == fitting

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from statevault.errors import ObjectExistsError, StorageError
@@ -71,3 +72,22 @@ def test_bytes_in_memory_are_a_copy() -> None:
     storage.put("key", source)
     source[:] = b"xyz"
     assert storage.get("key") == b"abc"
+
+
+def test_folders_are_listed_in_the_order_of_their_names(
+    storage: FsspecStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A state that is committed and removed while they are listed must not look visible."""
+    for key in ("_vault/tombstones/old", "_vault/commits/old", "_vault/format.json"):
+        storage.put(key, b"x")
+    find = LocalFileSystem.find
+
+    def slow_find(self: LocalFileSystem, path: str, **options: object) -> object:
+        found = find(self, path, **options)
+        if path.endswith("commits"):
+            storage.put("_vault/tombstones/new", b"x")
+        return found
+
+    monkeypatch.setattr(LocalFileSystem, "find", slow_find)
+    listed = [info.key for info in storage.list("_vault/")]
+    assert listed == ["_vault/commits/old", "_vault/format.json", "_vault/tombstones/new", "_vault/tombstones/old"]

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from upath import UPath
+
 from statevault.interaction import Agent, Environment, Interaction
 from statevault.state_persistence import StateStore
 from statevault.threads import (
@@ -19,7 +21,7 @@ from statevault.threads import (
     ThreadController,
     TrainingThread,
 )
-from statevault.threads.save_supervisor import never
+from statevault.threads.save_supervisor import keep_all, never
 from statevault.time import TimeController
 from statevault.trainer import Trainer, TrainersDict
 
@@ -118,6 +120,19 @@ class Drill(Trainer):
         self.events.append("resumed")
 
 
+class Keeper:
+    """A retention that fails when it is told to, and notes what it was called with."""
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.calls: list[str | None] = []
+
+    def __call__(self, path: UPath | None) -> None:
+        self.calls.append(None if path is None else path.name)
+        if self.error is not None:
+            raise self.error
+
+
 class System:
     """Everything that launch wires, without models and buffers."""
 
@@ -127,7 +142,8 @@ class System:
         *,
         trainers: Mapping[str, Trainer] | None = None,
         condition: Callable[[], bool] = never,
-        cleanup: Callable[[Any], None] | None = None,
+        cleanup: Callable[[UPath | None], None] = keep_all,
+        cleanup_interval_s: float = 60.0,
         **options: Any,
     ) -> None:
         self.agent = Counter()
@@ -137,7 +153,9 @@ class System:
         interaction = Interaction(self.agent, self.world)
         self.store.register("interaction", interaction)
         self.store.register("time", self.clock)
-        self.supervisor = SaveSupervisor(self.store, condition=condition, cleanup=cleanup)
+        self.supervisor = SaveSupervisor(
+            self.store, condition=condition, cleanup=cleanup, cleanup_interval_s=cleanup_interval_s
+        )
         controller = ThreadController()
         workers = [TrainingThread(TrainersDict(trainers), controller), InferenceThread(interaction, controller)]
         self.control = ControlThread(workers, controller, self.supervisor, clock=self.clock, **options)

@@ -1,15 +1,22 @@
-"""Retention: which states to keep, and why. Pure functions over what a store says of its states; a prune deletes."""
+"""Retention: which states to keep, and why.
+
+Policies are pure functions over :class:`Holdings`, which an :class:`Inventory` makes of a store; only a prune deletes.
+"""
 
 from statevault.state_persistence.retention.combined import KeepAll, KeepAny
-from statevault.state_persistence.retention.holdings import DatedState, Holdings
-from statevault.state_persistence.retention.plan import Decision, RetentionPlan, plan_retention
+from statevault.state_persistence.retention.holdings import DatedState, Holdings, Sizes
+from statevault.state_persistence.retention.inventory import Inventory
+from statevault.state_persistence.retention.plan import Decision, RetentionPlan, plan_retention, protections
 from statevault.state_persistence.retention.policies import KeepBest, KeepLatest, KeepWithinSize, RetentionPolicy
+from statevault.state_persistence.retention.shared_objects import SharedObjects
+from statevault.state_persistence.retention.stored_sizes import StoredSizes
 from statevault.state_persistence.retention.times import KeepPeriodic, KeepWithin
 
 __all__ = [
     "DatedState",
     "Decision",
     "Holdings",
+    "Inventory",
     "KeepAll",
     "KeepAny",
     "KeepBest",
@@ -19,5 +26,9 @@ __all__ = [
     "KeepWithinSize",
     "RetentionPlan",
     "RetentionPolicy",
+    "SharedObjects",
+    "Sizes",
+    "StoredSizes",
     "plan_retention",
+    "protections",
 ]

@@ -6,15 +6,25 @@ asks :meth:`Holdings.dated`, which makes the best of the clocks of edge devices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from statevault.state_persistence.info import StateInfo
 
-__all__ = ["DatedState", "Holdings"]
+__all__ = ["DatedState", "Holdings", "Sizes"]
+
+
+class Sizes(Protocol):
+    """How many bytes of the store states need. Objects that they share count once; more states never need less."""
+
+    def together(self, names: Iterable[str]) -> int:
+        """Bytes that exactly the states of these names need together."""
+
+    def growing(self, names: Iterable[str]) -> Iterator[int]:
+        """Bytes that the first of these states needs, the first two need together, and so on."""
 
 
 class DatedState(NamedTuple):
@@ -41,8 +51,7 @@ class Holdings:
     Attributes:
         states: Oldest first.
         now: The instant at which ages are taken.
-        stored_size: Bytes of the store that exactly the states of these names need together, shared objects counted
-            once. More states never need less.
+        sizes: How many bytes of the store they need.
 
     Raises:
         ValueError: The states are not in the order of their sequence, two have one name, or `now` has no time zone.
@@ -50,7 +59,7 @@ class Holdings:
 
     states: tuple[StateInfo, ...]
     now: datetime
-    stored_size: Callable[[Collection[str]], int]
+    sizes: Sizes
 
     def __post_init__(self) -> None:
         if self.now.utcoffset() is None:

@@ -6,7 +6,8 @@ from before it did. What people have named or pinned is theirs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -14,7 +15,7 @@ from statevault.state_persistence.info import StateInfo
 from statevault.state_persistence.retention.holdings import Holdings
 from statevault.state_persistence.retention.policies import RetentionPolicy
 
-__all__ = ["Decision", "RetentionPlan", "plan_retention"]
+__all__ = ["Decision", "RetentionPlan", "plan_retention", "protections"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,37 +88,48 @@ def plan_retention(
     reasons: dict[str, list[str]] = {state.name: [] for state in holdings.states}
     for name, reason in chosen.items():
         reasons[name].append(reason)
-    for name, reason in _protections(
-        holdings.states, pinned=pinned, resumed_from=resumed_from, pattern=pattern, may_remove_newest=may_remove_newest
-    ):
-        if name in reasons and reason not in reasons[name]:
-            reasons[name].append(reason)
+    protected = protections(
+        reversed(holdings.states), pinned=pinned, resumed_from=resumed_from, may_remove_newest=may_remove_newest
+    )
+    for name, given in protected.items():
+        if name in reasons:
+            reasons[name] += [reason for reason in given if reason not in reasons[name]]
+    for state in holdings.states:
+        if not fnmatchcase(state.name, pattern):
+            reasons[state.name].append(f"its name does not match {pattern!r}")
     return RetentionPlan(
         tuple(Decision(state, bool(reasons[state.name]), tuple(reasons[state.name])) for state in holdings.states)
     )
 
 
-def _protections(
-    states: tuple[StateInfo, ...],
+def protections(
+    newest_first: Iterable[StateInfo],
     *,
     pinned: Mapping[str, tuple[str, ...]],
-    resumed_from: str | None,
-    pattern: str,
-    may_remove_newest: bool,
-) -> Iterator[tuple[str, str]]:
-    """Names of states that stay whatever the policy says, each with a reason."""
-    newest = None if may_remove_newest else next(reversed(states), None)
-    if newest is not None:
-        yield newest.name, "the newest"
-    clean = next((state for state in reversed(states) if not state.is_after_error), None)
-    if clean is not None and clean is not newest:
-        yield clean.name, "the newest that was not saved after an error"
+    resumed_from: str | None = None,
+    may_remove_newest: bool = False,
+) -> dict[str, tuple[str, ...]]:
+    """Say which states stay, whoever wants to remove them, and why.
+
+    Args:
+        newest_first: The states of the store; no more of them are taken than are needed.
+        pinned: As for :func:`plan_retention`.
+        resumed_from: As for :func:`plan_retention`.
+        may_remove_newest: As for :func:`plan_retention`.
+
+    Returns:
+        The reasons by name; some of the names may be of states that are gone.
+    """
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for count, state in enumerate(newest_first):
+        if count == 0 and not may_remove_newest:
+            reasons[state.name].append("the newest")
+        if not state.is_after_error:
+            if state.name not in reasons:
+                reasons[state.name].append("the newest that was not saved after an error")
+            break
     for name, labels in pinned.items():
-        yield from ((name, f"pinned as {label!r}") for label in labels)
-        if not labels:
-            yield name, "pinned"
+        reasons[name] += [f"pinned as {label!r}" for label in labels] or ["pinned"]
     if resumed_from is not None:
-        yield resumed_from, "the run has resumed from it"
-    for state in states:
-        if not fnmatchcase(state.name, pattern):
-            yield state.name, f"its name does not match {pattern!r}"
+        reasons[resumed_from].append("the run has resumed from it")
+    return {name: tuple(given) for name, given in reasons.items()}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
+from itertools import takewhile
 from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import JsonValue
@@ -130,11 +130,11 @@ class KeepWithinSize:
     def keep(self, holdings: Holdings) -> Mapping[str, str]:
         """Keep as many of the newest as fit."""
         newest_first = [state.name for state in reversed(holdings.states)]
-        # More states never need less, so that a binary search finds the first that does not fit.
-        counts = range(1, len(newest_first) + 1)
-        fitting = bisect_right(
-            counts, self.max_bytes, key=lambda count: holdings.stored_size(frozenset(newest_first[:count]))
-        )
+        fitting = len(newest_first)
+        # Where all of them fit, that is told with less reading than one after the other is.
+        if holdings.sizes.together(newest_first) > self.max_bytes:
+            sizes = holdings.sizes.growing(newest_first)
+            fitting = sum(1 for _ in takewhile(lambda size: size <= self.max_bytes, sizes))
         reason = f"fits into {self.max_bytes:,} bytes with all newer ones"
         return dict.fromkeys(newest_first[:fitting], reason)
 

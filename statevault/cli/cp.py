@@ -1,0 +1,98 @@
+"""``statevault cp``: states from one store to another."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from statevault.cli.failures import exit_code, reported
+from statevault.cli.options import AsJson, StorageOptions, opened, parsed_storage_options
+from statevault.cli.output import console, counted, plain, print_json, progress, size
+from statevault.errors import CorruptStateError, StatePrunedError
+from statevault.state_persistence import StateStore
+from statevault.state_persistence.copying import CopiedState, CopyReport
+from statevault.storage import normalized_url
+
+__all__ = ["cp"]
+
+_LABELS = {
+    "copied": ("copied   ", "green"),
+    "present": ("present  ", "dim"),
+    "damaged": ("DAMAGED  ", "bold red"),
+    "pruned": ("removed  ", "yellow"),
+}
+
+
+def cp(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="The store to copy from: a path or URL.")],
+    target: Annotated[
+        str, typer.Argument(metavar="DST", help="The store to copy to, on any storage; made if it is not there.")
+    ],
+    states: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="STATE", help="Names of states, or 'latest'; all if not given.", show_default=False),
+    ] = None,
+    storage_option: StorageOptions = None,
+    source_option: Annotated[
+        list[str] | None,
+        typer.Option("--source-option", metavar="KEY=VALUE", help="As --storage-option, for SRC only."),
+    ] = None,
+    target_option: Annotated[
+        list[str] | None,
+        typer.Option("--target-option", metavar="KEY=VALUE", help="As --storage-option, for DST only."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy states to another store, every byte verified.
+
+    Oldest first. What is in DST already is passed over: run it again to go on where it was interrupted. A state keeps
+    its name where it is free there. Exit code 4 if a state is damaged, after the others were copied.
+    """
+    pairs = [*(storage_option or ()), *(source_option or ())], [*(storage_option or ()), *(target_option or ())]
+    with reported(as_json=as_json):
+        if (normalized_url(source), pairs[0]) == (normalized_url(target), pairs[1]):
+            raise typer.BadParameter("SRC and DST are the same store: there is nothing to copy")
+        done: list[CopiedState] = []
+        with (
+            opened(source, pairs[0]) as here,
+            StateStore(target, storage_options=parsed_storage_options(pairs[1])) as there,
+        ):
+            names = None if states is None else [here.info(name).name for name in states]
+            infos = [info for info in here.states() if names is None or info.name in names]
+            try:
+                with progress(
+                    f"copying {counted(len(infos), 'state')}", sum(info.size for info in infos), hidden=as_json
+                ) as bar:
+                    here.copy_states(there, names, on_progress=bar, on_state=done.append)
+            finally:
+                # Also of a copy that broke off: what was copied is there.
+                if done or not infos:
+                    _print(CopyReport(tuple(done)), as_json=as_json)
+    if any(state.outcome == "damaged" for state in done):
+        raise typer.Exit(exit_code(CorruptStateError()))
+    if names is not None and any(state.outcome == "pruned" for state in done):
+        raise typer.Exit(exit_code(StatePrunedError()))
+
+
+def _print(report: CopyReport, *, as_json: bool) -> None:
+    if as_json:
+        print_json([asdict(state) for state in report.states])
+        return
+    for state in report.states:
+        label, style = _LABELS[state.outcome]
+        name = state.state if state.target in (None, state.state) else f"{state.state} as {state.target}"
+        what = state.error or size(state.size)
+        if state.outcome == "copied":
+            what += f", {size(state.uploaded)} uploaded"
+        console.print(Text.assemble((label, style), name, (plain(f"  {what}"), "dim")), soft_wrap=True)
+    failed = len(report.damaged) + len(report.pruned)
+    console.print(
+        f"{len(report.copied)} copied ({size(report.uploaded)} uploaded), {len(report.present)} there already, "
+        f"{failed} not copied."
+        if report.states
+        else "No states.",
+        soft_wrap=True,
+    )

@@ -1,0 +1,155 @@
+"""The bytes of a file on their way into a store, chunk by chunk, wherever they come from.
+
+What is uploaded is a :class:`StateFile`: a file that a component wrote, or one of a state in another store
+(:mod:`statevault.state_persistence.source_file`). Either says how it is cut, and gives the chunks that are asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from statevault.codecs import compress_chunk, digest, segment_boundaries, worth_compressing
+from statevault.errors import UnsupportedTypeError
+from statevault.format.chunking import chunk_unit, plan_chunks
+from statevault.state_persistence.parallel import map_ordered
+from statevault.storage import Buffer
+
+__all__ = ["EncodedChunk", "FileContent", "LocalContent", "StateFile"]
+
+_BYTES_AHEAD = 8 * 1024**2
+_SAMPLES = 5
+
+
+class EncodedChunk(NamedTuple):
+    """A chunk as it is put.
+
+    Attributes:
+        stored: The bytes to put.
+        size: How many it has once decoded.
+        digest: BLAKE3 of the decoded bytes.
+    """
+
+    stored: Buffer
+    size: int
+    digest: bytes
+
+
+class FileContent(Protocol):
+    """The chunks of a file. They are numbered from 0, in the order of the file."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """The size of each chunk in bytes."""
+
+    def digests(self) -> Iterator[bytes]:
+        """BLAKE3 of each chunk; they may have to be read for that."""
+
+    def worth_compressing(self, chunks: Sequence[int]) -> bool:
+        """Whether it pays to compress some of the chunks, at least one."""
+
+    def encoded(self, chunks: Sequence[int], *, compress: bool) -> Iterator[EncodedChunk]:
+        """Read some of the chunks, with bounded memory, and encode them.
+
+        Args:
+            chunks: Their numbers, ascending.
+            compress: Each becomes one zstd frame.
+        """
+
+
+class StateFile(Protocol):
+    """A file of a state that is to be published."""
+
+    @property
+    def component(self) -> int:
+        """The index of its component."""
+
+    @property
+    def logical_path(self) -> str:
+        """Its path in the state."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def holds_pickle(self) -> bool:
+        """Whether there are pickles in it, as far as that is known."""
+
+    @property
+    def needs_allow_pickle(self) -> bool:
+        """Whether they are such that statevault itself reads."""
+
+    def content(self, encoders: ThreadPoolExecutor) -> FileContent:
+        """Its bytes.
+
+        Args:
+            encoders: Where chunks may be hashed and compressed, several at once.
+        """
+
+
+class LocalContent:
+    """The chunks of a local file, which nobody changes meanwhile.
+
+    Args:
+        path: Where it lies.
+        size: Bytes.
+        name: What to call it in messages.
+        encoders: Where chunks are read, hashed and compressed.
+    """
+
+    def __init__(self, path: Path, size: int, *, name: str, encoders: ThreadPoolExecutor) -> None:
+        self._path = path
+        self._name = name
+        self._encoders = encoders
+        self._ahead = max(2, _BYTES_AHEAD // chunk_unit(size))
+        self._plan = list(plan_chunks(size, segment_boundaries(path) or ()))
+
+    @property
+    def sizes(self) -> list[int]:
+        """The size of each chunk in bytes."""
+        return [end - start for start, end in self._plan]
+
+    def digests(self) -> Iterator[bytes]:
+        """Read all of the file, and hash it."""
+        with self._path.open("rb") as opened:
+            descriptor = opened.fileno()
+            yield from map_ordered(
+                self._encoders, lambda piece: digest(self._read(descriptor, *piece)), self._plan, ahead=self._ahead
+            )
+
+    def worth_compressing(self, chunks: Sequence[int]) -> bool:
+        """Try it with a few of the chunks from all over the file."""
+        step = max(1, len(chunks) // _SAMPLES)
+        with self._path.open("rb") as opened:
+            samples = [self._read(opened.fileno(), *self._plan[number]) for number in chunks[::step][:_SAMPLES]]
+        return worth_compressing(samples)
+
+    def encoded(self, chunks: Sequence[int], *, compress: bool) -> Iterator[EncodedChunk]:
+        """Read some of the chunks, a few ahead of the one who takes them.
+
+        Raises:
+            UnsupportedTypeError: The file became shorter.
+        """
+        with self._path.open("rb") as opened:
+            descriptor = opened.fileno()
+
+            def encode(number: int) -> EncodedChunk:
+                # Hashed anew, from a copy: what is hashed must be what is sent, also when a component still writes to
+                # a file that it has saved.
+                raw = self._read(descriptor, *self._plan[number])
+                return EncodedChunk(compress_chunk(raw) if compress else raw, len(raw), digest(raw))
+
+            yield from map_ordered(self._encoders, encode, chunks, ahead=self._ahead)
+
+    def _read(self, descriptor: int, start: int, end: int) -> bytes:
+        raw = os.pread(descriptor, end - start, start)
+        if len(raw) != end - start:
+            raise UnsupportedTypeError(
+                f"{self._name!r} became shorter after it was saved: a component must let go of its files "
+                "when its save_state returns"
+            )
+        return raw

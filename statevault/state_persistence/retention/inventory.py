@@ -1,0 +1,93 @@
+"""The states of a store as retention sees them: read once, and remembered from one plan to the next."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import datetime
+
+from statevault.errors import CorruptStateError, StatePrunedError
+from statevault.format.keys import StateKey
+from statevault.format.manifest import ObjectEntry
+from statevault.format.records import CommitRecord
+from statevault.state_persistence.catalog import Catalog, Listing
+from statevault.state_persistence.download import StateReader
+from statevault.state_persistence.info import StateInfo
+from statevault.state_persistence.retention.holdings import Holdings
+from statevault.state_persistence.retention.shared_objects import SharedObjects
+from statevault.state_persistence.retention.stored_sizes import StoredSizes
+from statevault.storage import Storage
+
+__all__ = ["Inventory"]
+
+_logger = logging.getLogger(__name__)
+
+
+class Inventory:
+    """What retention knows of the states of one store. May be used by several threads.
+
+    A state whose marker is damaged is no part of it: nobody knows what it needs, or how good it was. It is reported in
+    the log, once.
+
+    All methods raise :class:`~statevault.errors.StorageError` when the storage fails, and
+    :class:`~statevault.errors.UnsupportedVersionError` for a record of a newer version.
+
+    Args:
+        storage: The store's objects.
+        catalog: The store's states.
+    """
+
+    def __init__(self, storage: Storage, catalog: Catalog) -> None:
+        self._storage = storage
+        self._catalog = catalog
+        self._shared = SharedObjects(self._read_objects)
+        self._infos: dict[StateKey, StateInfo] = {}
+        self._reported: set[str] = set()
+
+    def holdings(self, listing: Listing, *, now: datetime) -> Holdings:
+        """All states that are visible in `listing`, for a policy to decide on at `now`."""
+        records = self._records(listing)
+        infos = [self._info(record) for record in records]
+        # Markers are small, but an agent may save for years.
+        self._infos = {StateKey(info.sequence, info.name): info for info in infos}
+        return Holdings(tuple(infos), now, StoredSizes(records, self._shared))
+
+    def sizes(self, listing: Listing) -> StoredSizes:
+        """The sizes of the states that are visible in `listing`."""
+        return StoredSizes(self._records(listing), self._shared)
+
+    def newest_first(self, listing: Listing) -> Iterator[StateInfo]:
+        """The states that are visible in `listing`; each marker is read when it is asked for."""
+        for key in reversed(listing.visible):
+            try:
+                record = self._catalog.record(key)
+            except StatePrunedError:
+                continue
+            except CorruptStateError as error:
+                self._report(error)
+            else:
+                yield self._info(record)
+
+    def _records(self, listing: Listing) -> list[CommitRecord]:
+        visible = listing.visible
+        self._shared.forget_others({key.state for key in visible})
+        records = []
+        for record in self._catalog.records(visible):
+            if isinstance(record, CorruptStateError):
+                self._report(record)
+            else:
+                records.append(record)
+        return records
+
+    def _info(self, record: CommitRecord) -> StateInfo:
+        # A remote path takes a moment to make, and thousands of them too long to be made anew after each save.
+        known = self._infos.get(StateKey(record.sequence, record.state))
+        return known or StateInfo.from_record(record, self._storage.path(record.state))
+
+    def _read_objects(self, record: CommitRecord) -> list[ObjectEntry]:
+        return StateReader(self._storage, self._catalog, record).manifest.objects
+
+    def _report(self, damaged: CorruptStateError) -> None:
+        if str(damaged) not in self._reported:
+            self._reported.add(str(damaged))
+            _logger.warning("%s; retention passes it over", damaged)

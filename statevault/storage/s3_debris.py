@@ -1,0 +1,96 @@
+"""Multipart uploads that nobody completed: their parts cost storage, and no listing of objects shows them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeAlias
+
+from statevault.errors import StorageAccessError, StorageError
+from statevault.storage.s3_errors import answer, is_refused_request
+
+__all__ = ["abort_old_uploads"]
+
+_logger = logging.getLogger(__name__)
+_GONE = "NoSuchUpload"
+
+Ask: TypeAlias = Callable[[Callable[[Any], Awaitable[Any]], str, str], Any]
+"""Makes a request (given the filesystem, what is tried, and the key that it is about) and returns its answer."""
+
+
+def abort_old_uploads(ask: Ask, *, url: str, bucket: str, prefix: str, older_than: timedelta) -> int:
+    """Abort the uploads of keys with a prefix that began long ago, by the server's clock.
+
+    Args:
+        ask: Makes a request.
+        url: The storage's root, for messages.
+        bucket: The bucket.
+        prefix: What the whole keys begin with.
+        older_than: How long ago they have begun at least.
+
+    Returns:
+        How many; 0, and a warning, where the server or the credentials do not allow to list or to abort them.
+
+    Raises:
+        StorageError: The server failed.
+    """
+    aborted = 0
+    try:
+        for upload in list(_old_uploads(ask, url, bucket, prefix, older_than)):
+            aborted += _abort(ask, url, bucket, upload)
+    except StorageError as error:
+        # NoSuchUpload: what rclone answers, which takes the request for another one.
+        refused = isinstance(error, StorageAccessError) or is_refused_request(error) or answer(error)[0] == _GONE
+        if not refused:
+            raise
+        _logger.warning(
+            "%s Unfinished uploads, if there are any, stay: allow s3:ListBucketMultipartUploads and "
+            "s3:AbortMultipartUpload, or give the bucket a lifecycle rule that ends them.",
+            error,
+        )
+    return aborted
+
+
+def _old_uploads(ask: Ask, url: str, bucket: str, prefix: str, older_than: timedelta) -> Iterator[dict[str, Any]]:
+    request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix}
+    while True:
+        page = ask(
+            lambda filesystem: filesystem._call_s3("list_multipart_uploads", **request),  # noqa: B023, SLF001
+            f"Can't list the unfinished uploads of {url}",
+            "",
+        )
+        latest = _time_of(page) - older_than
+        for upload in page.get("Uploads") or ():
+            # Some servers do not look at the prefix.
+            if upload["Key"].startswith(prefix) and upload["Initiated"] <= latest:
+                yield upload
+        marker = {"KeyMarker": page.get("NextKeyMarker"), "UploadIdMarker": page.get("NextUploadIdMarker")}
+        if not page.get("IsTruncated") or not marker["KeyMarker"] or marker.items() <= request.items():
+            return
+        request |= {name: value for name, value in marker.items() if value}
+
+
+def _time_of(page: dict[str, Any]) -> datetime:
+    """The server's time, as it stands in its answer, in whole seconds; ours, if it does not."""
+    try:
+        return parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"]) + timedelta(seconds=1)
+    except (KeyError, ValueError):
+        return datetime.now(UTC)
+
+
+def _abort(ask: Ask, url: str, bucket: str, upload: dict[str, Any]) -> bool:
+    request = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+    try:
+        ask(
+            lambda filesystem: filesystem._call_s3("abort_multipart_upload", **request),  # noqa: SLF001
+            f"Can't end the unfinished upload of {upload['Key']} in {url}",
+            "",
+        )
+    except StorageError as error:
+        if answer(error)[0] != _GONE:
+            raise
+        return False  # it was completed, or somebody else was faster
+    _logger.info("Ended the upload of %s in %s, which began at %s", upload["Key"], url, upload["Initiated"])
+    return True

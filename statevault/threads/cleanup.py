@@ -1,0 +1,98 @@
+"""Cleaning up after saves, in a thread of its own: the agent does not wait for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from upath import UPath
+
+from statevault.state_persistence.patience import Patience
+
+__all__ = ["Cleanup"]
+
+
+class Cleanup:
+    """Cleans up after each committed state; when that fails, again and again at an interval until it succeeds.
+
+    As long as nothing is saved and nothing has failed there is nothing to do, and nothing is done.
+    """
+
+    def __init__(self, clean: Callable[[UPath | None], None], *, interval_s: float) -> None:
+        """Make one, whose thread starts at the first state.
+
+        Args:
+            clean: Cleans up after the state of that path was committed; with None, what earlier calls left.
+            interval_s: Seconds after a failure until it is called with None.
+        """
+        self._clean = clean
+        self._interval_s = interval_s
+        self._changed = threading.Condition()
+        self._states: deque[UPath] = deque()
+        self._retry_at: float | None = None
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._failures: deque[BaseException] = deque()
+
+    def after(self, path: UPath) -> None:
+        """Clean up after a state that was committed, when those before it are done."""
+        with self._changed:
+            self._states.append(path)
+            self._changed.notify_all()
+            if self._thread is None:
+                # A daemon, so that a storage that hangs does not keep the process from ending.
+                self._thread = threading.Thread(target=self._run, name="statevault-cleanup", daemon=True)
+                self._thread.start()
+
+    def take_failures(self) -> list[BaseException]:
+        """What went wrong since this was asked last, oldest first."""
+        return [self._failures.popleft() for _ in range(len(self._failures))]
+
+    def close(self, patience: Patience) -> None:
+        """Wait until all states were cleaned up after; a failure is not retried any more.
+
+        Raises:
+            SaveTimeoutError: It did not end in time; its thread is left behind.
+        """
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+
+            def ended(seconds: float) -> bool:
+                thread.join(seconds)
+                return not thread.is_alive()
+
+            patience.wait(ended, lambda: "removing the states that are not to be kept")
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._has_work, self._seconds_until_retry())
+                if self._closed and not self._states:
+                    return
+                path = self._states.popleft() if self._states else None
+                if path is None and not self._is_retry_due():
+                    continue
+            try:
+                self._clean(path)
+            # All of them, SystemExit too: a keeper may be anybody's.
+            except BaseException as error:  # noqa: BLE001
+                self._retry_at = time.monotonic() + self._interval_s
+                self._failures.append(error)
+            else:
+                self._retry_at = None
+
+    def _has_work(self) -> bool:
+        return bool(self._states) or self._closed or self._is_retry_due()
+
+    def _is_retry_due(self) -> bool:
+        return self._retry_at is not None and time.monotonic() >= self._retry_at
+
+    def _seconds_until_retry(self) -> float | None:
+        if self._retry_at is None:
+            return None
+        return min(max(0.0, self._retry_at - time.monotonic()), threading.TIMEOUT_MAX)
