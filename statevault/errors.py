@@ -6,7 +6,7 @@
 * The caller gave something that can't be kept or trusted: :class:`UnsupportedTypeError`,
   :class:`InvalidNameError`, :class:`PickleNotAllowedError`.
 * A save (or a pin) did not happen, a later one may: :class:`SaveFencedError`, :class:`SaveSupersededError`,
-  :class:`StagingSpaceError`, :class:`PinConflictError`.
+  :class:`SaveTimeoutError`, :class:`StagingSpaceError`, :class:`PinConflictError`.
 * The storage failed: :class:`StorageError` and its kin, whose :attr:`~StorageError.transient` says whether
   trying again can help.
 
@@ -33,6 +33,7 @@ __all__ = [
     "PinConflictError",
     "SaveFencedError",
     "SaveSupersededError",
+    "SaveTimeoutError",
     "StagingSpaceError",
     "StateExistsError",
     "StateNotFoundError",
@@ -111,6 +112,10 @@ class SaveFencedError(StateVaultError):
 
 class SaveSupersededError(StateVaultError):
     """The snapshot was replaced by a newer one before its publish began."""
+
+
+class SaveTimeoutError(StateVaultError, TimeoutError):
+    """Saves did not end in the time that they were given. They go on, as long as the process lives."""
 
 
 class StagingSpaceError(StateVaultError, OSError):

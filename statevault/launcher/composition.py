@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from statevault import time
 from statevault.data import DataBuffer, DataUsersDict
-from statevault.errors import MissingExtraError, StateNotFoundError, StatePrunedError
+from statevault.errors import MissingExtraError, SaveTimeoutError, StateNotFoundError, StatePrunedError
 from statevault.interaction import Interaction
 from statevault.launcher.config import DEFAULT_WEB_API_ADDRESS, LaunchConfig
 from statevault.launcher.retention import Retention
 from statevault.launcher.signals import StopSignals
 from statevault.model import TrainingModel, TrainingModelsDict
 from statevault.state_persistence import EXIT, LATEST, LatestStatesKeeper, RandomGenerators, StateStore
-from statevault.state_persistence.patience import SaveTimeoutError
 from statevault.threads import ControlThread, InferenceThread, SaveSupervisor, ThreadController, TrainingThread
 from statevault.threads.notes import told
 from statevault.threads.save_supervisor import keep_all, never, nothing

@@ -33,8 +33,8 @@ class LaunchConfig:
     """Everything about a launch but its components. Frozen; wrong and unknown fields are errors that name them.
 
     When to save and what to keep can be said in two ways: by a condition and a keeper, or by the shorthands
-    `save_state_interval`, and `max_keep_states` with `state_name_pattern` and `states_cleanup_interval`. Giving
-    a shorthand together with what it is short for is an error.
+    `save_state_interval`, and `max_keep_states` with `state_name_pattern`. Giving a shorthand together with what it is
+    short for is an error.
 
     Attributes:
         states_dir: A path, or the URL of any storage that fsspec reaches, to which states are saved.
@@ -50,8 +50,8 @@ class LaunchConfig:
         states_keeper: Which states to remove after each save; None to keep all.
         max_keep_states: How many of the newest states to keep; -1 to keep all.
         state_name_pattern: Glob pattern of the names that `max_keep_states` counts.
-        states_cleanup_interval: Retention is applied after each save; seconds until it is tried again when it has
-            failed, and nothing is saved meanwhile.
+        states_cleanup_interval: Retention is applied after each save; seconds until it is applied again where nothing
+            is saved meanwhile.
         storage_options: Options of the filesystem of `states_dir`, as fsspec takes them.
         allow_pickle: Whether states may hold pickles, which run code when they are loaded.
         incremental: Whether a save uploads only what changed since an earlier state, to whose chunks it refers.
@@ -107,7 +107,7 @@ class LaunchConfig:
                 "save_state_interval is short for save_state_condition=PeriodicSaveCondition(interval): "
                 "give one of them"
             )
-        shorthands = {"max_keep_states": -1, "state_name_pattern": "*.state", "states_cleanup_interval": 60.0}
+        shorthands = {"max_keep_states": -1, "state_name_pattern": "*.state"}
         given = [name for name, default in shorthands.items() if getattr(self, name) != default]
         if self.states_keeper is not None and given:
             raise ValueError(f"{', '.join(given)}: short for states_keeper=LatestStatesKeeper(…): give one of them")

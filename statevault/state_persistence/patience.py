@@ -16,17 +16,13 @@ import threading
 import time
 from collections.abc import Callable
 
-from statevault.errors import StateVaultError
+from statevault.errors import SaveTimeoutError
 
-__all__ = ["Patience", "SaveTimeoutError"]
+__all__ = ["Patience"]
 
 _logger = logging.getLogger(__name__)
 
 _OUR_THREADS = "statevault-"
-
-
-class SaveTimeoutError(StateVaultError, TimeoutError):
-    """Saves did not end in the time that they were given. They go on, as long as the process lives."""
 
 
 class Patience:

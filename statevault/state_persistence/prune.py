@@ -15,6 +15,7 @@ from datetime import timedelta
 from statevault.errors import CorruptStateError, FormatError, StatePrunedError
 from statevault.format.keys import (
     PINS,
+    VAULT,
     StateKey,
     check_object_key,
     commit_key,
@@ -108,6 +109,9 @@ def prune(
     chosen = [key for key in listing.visible if key.state in wanted]
     spared = [key.state for key in chosen if key.state in listing.pins]
     unpinned = [key for key in chosen if key.state not in listing.pins]
+    if unpinned:
+        # What made the caller choose them, newer states, must be there to stay.
+        storage.settle(VAULT)
     removed = remove_states(storage, unpinned, by=by, reason=reason)
     spared += [key.state for key in unpinned if key not in set(removed)]
     give_up_stale(storage, catalog, by=by, stale_after=stale_after)
@@ -149,6 +153,8 @@ class _OutdatedError(Exception):
 def _sweep_once(storage: Storage, catalog: Catalog, buried: frozenset[StateKey], *, whole_store: bool) -> Sweep:
     # P2 to P5, in this order: what is listed later can only protect more.
     listing = catalog.listing()
+    # The tombstones, and that markers are gone: another prune may have been killed before they were there to stay.
+    storage.settle("" if whole_store else VAULT)
     dead = {key.state: key for key in listing.tombstones}
     data = tuple(_data_of_the_dead(storage, catalog, listing, dead, whole_store=whole_store))
     folders = {_state_of(info) for info in data}

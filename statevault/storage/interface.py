@@ -113,6 +113,8 @@ class Storage(ABC):
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects, in bulk where the backend can. A key under which nothing lies is no error.
 
+        When it returns, they are gone for good.
+
         Raises:
             StorageError: Some of them could not be deleted; the message names the first.
         """
@@ -130,6 +132,19 @@ class Storage(ABC):
             StorageError: The backend failed.
         """
         return 0
+
+    def settle(self, prefix: str = "") -> None:  # noqa: B027 - most backends answer only when all is settled
+        """Make sure that nothing undoes what a listing shows, and no longer shows, whoever put or deleted it.
+
+        For whoever destroys something because of what it has seen. On a local disk, what another process does can be
+        seen before it is on the medium.
+
+        Args:
+            prefix: That of the listing.
+
+        Raises:
+            StorageError: It can't be made sure.
+        """
 
     @abstractmethod
     def path(self, key: str = "") -> UPath:

@@ -1,11 +1,13 @@
 """Objects as files below a folder of a local disk.
 
-Invariants:
+Invariants, which hold for what POSIX promises of a power cut, and no more:
 
-* A file under a key is whole: bytes are written to a temporary file in the same folder, brought onto the medium
+* A file under a key is whole: bytes are written to an unfinished file in the same folder, brought onto the medium
   (fsync), and only then given their name, by one link or rename.
-* When a put returns, its bytes, its name, and every folder above it that might be new are on the medium.
-* Temporary files are never listed. Those that a crash leaves are removed with the folder that they lie in.
+* When a put returns, its bytes, its name, and every folder above it that might be new are on the medium. When a delete
+  returns, it is on the medium that the names are gone.
+* What failed once is not believed when it succeeds the next time without having been written again.
+* Unfinished files are never listed. Those of killed processes go with a delete that follows a listing of their folder.
 * No folder below the root is reached through a symbolic link: whoever can write into the store can't make it write or
   delete elsewhere. The root itself may be one.
 """
@@ -15,9 +17,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
-import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,20 +32,19 @@ from statevault.errors import (
     StorageError,
     StoreNotFoundError,
 )
-from statevault.storage.body import buffers
+from statevault.storage.debris import Debris
+from statevault.storage.durable_folders import DurableFolders
 from statevault.storage.file_calls import FileCalls
 from statevault.storage.interface import Body, ObjectInfo, Storage
-from statevault.storage.keys import TEMPORARY_PREFIX, check_key, check_prefix, is_temporary
+from statevault.storage.keys import check_key, check_prefix, is_temporary
 from statevault.storage.os_errors import storage_error
 from statevault.storage.ranges import check_range
+from statevault.storage.unfinished_file import UnfinishedFile
 
 __all__ = ["LocalStorage"]
 
-_COMPARE_BYTES = 1 << 20
 _VANISHED_TRIES = 100
-# A temporary file that nobody has written to for so long belongs to no running put.
-_DEBRIS_AGE_S = 24 * 3600.0
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+_MAY_COME_BACK = "an fsync failed before, so a power cut may bring it back; check the disk and restart"
 
 
 class LocalStorage(Storage):
@@ -63,8 +62,12 @@ class LocalStorage(Storage):
         self.root = Path(os.path.abspath(Path(root).expanduser()))  # noqa: PTH100 - resolve() would follow links
         self.url = f"file://{self.root}"
         self._calls = calls or FileCalls()
-        # Folders whose own entry is known to be on the medium: path -> (device, inode).
-        self._durable: dict[str, tuple[int, int]] = {}
+        self._folders = DurableFolders(str(self.root), self._calls)
+        self._debris = Debris(self._calls)
+        # Keys that have had a name from a put that failed after: to be read, but perhaps not on the medium.
+        self._in_doubt: set[str] = set()
+        # Keys whose removal a failed fsync should have brought onto the medium, and which can't be removed again.
+        self._may_come_back: set[str] = set()
         if self.root.exists() and not self.root.is_dir():
             msg = f"{self.root} is a file, so no store can lie there. Give the path of a folder."
             raise StoreNotFoundError(msg, url=self.url)
@@ -78,7 +81,11 @@ class LocalStorage(Storage):
         except StorageError:
             raise
         except OSError as error:
-            raise storage_error(error, url=self.url, key=key, what=f"Can't write {key} in {self.root}") from error
+            failure = storage_error(error, url=self.url, key=key, what=f"Can't write {key} in {self.root}")
+            # After a transient error a caller may look whether the object is there after all, as if just the answer had
+            # been lost. Here it may be there and yet not survive a power cut: only a put that succeeds tells.
+            failure.transient &= key not in self._in_doubt
+            raise failure from error
 
     @override
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
@@ -120,13 +127,17 @@ class LocalStorage(Storage):
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         folder, slash, name = check_prefix(prefix).rpartition("/")
         self._refuse_links(folder + slash)
-        return self._walk(folder + slash, name)
+        # A folder that a caller names is the store's; another one in the root, even if empty, may be somebody's own.
+        return self._walk(folder + slash, name, note_empty=bool(folder))
 
     @override
     def delete(self, keys: Sequence[str]) -> None:
+        failures = self._folders.failures
+        folders: set[str] = set()
         for key in keys:
             path = self._file(key)
             self._refuse_links(key)
+            folders.add(os.path.dirname(path))  # noqa: PTH120
             try:
                 self._calls.unlink(path)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -134,7 +145,51 @@ class LocalStorage(Storage):
             except OSError as error:
                 what = f"Can't delete {key} in {self.root}"
                 raise storage_error(error, url=self.url, key=key, what=what) from error
-            self._remove_empty_folders(os.path.dirname(path))  # noqa: PTH120
+            self._may_come_back.discard(key)
+        folders |= self._debris.sweep()
+        for folder in sorted(folders, reverse=True):  # What lies deeper first.
+            self._folders.remove_empty(folder)
+        try:
+            # Also where nothing was found: another delete may have removed the name, and not have come as far as this.
+            self._folders.sync_removals(folders, failures=failures)
+            for key in keys:
+                if key in self._may_come_back:
+                    raise OSError(errno.EIO, _MAY_COME_BACK, self._file(key))
+        except OSError as error:
+            if self._folders.failures != failures:
+                self._may_come_back.update(keys)
+            key = keys[0] if keys else ""
+            what = f"Can't make sure that {key} and what was to go with it are gone from {self.root}"
+            raise storage_error(error, url=self.url, key=key, what=what) from error
+
+    @override
+    def settle(self, prefix: str = "") -> None:
+        """Bring onto the medium what a listing shows, and what it no longer shows, whoever put or deleted it.
+
+        What another process does can be seen before its fsync, and it may be killed in between. Who destroys something
+        because of what it has seen must make sure first that a power cut does not undo that.
+
+        Args:
+            prefix: That of the listing. Also settled is which folders are in the root.
+
+        Raises:
+            StorageError: The disk says no.
+        """
+        failures = self._folders.failures
+        folder = check_prefix(prefix).rpartition("/")[0]
+        self._refuse_links(prefix)
+        top = f"{self.root}/{folder}".rstrip("/")
+        try:
+            self._folders.sync_removals([str(self.root), top], failures=failures)
+            for path, _, _ in os.walk(top, onerror=_raise_unless_gone):
+                self._folders.sync(path, failures=failures)
+        except OSError as error:
+            what = f"Can't make sure that all of {folder or 'the store'} in {self.root} is on the disk"
+            raise storage_error(error, url=self.url, key=prefix, what=what) from error
+
+    @override
+    def close(self) -> None:
+        self._folders.close()
 
     @override
     def path(self, key: str = "") -> UPath:
@@ -163,134 +218,59 @@ class LocalStorage(Storage):
         return ObjectNotFoundError(f"There is no object {key} in {self.root}.", url=self.url, key=key)
 
     def _put(self, key: str, target: str, body: Body, *, create_only: bool) -> int:
-        folder, temporary, descriptor = self._create_temporary(target)
-        named = False
+        failures = self._folders.failures
+        folder = os.path.dirname(target)  # noqa: PTH120
+        file = self._create_in(folder)
         try:
-            try:
-                size = self._write(descriptor, body)
-                # The bytes must be on the medium before the name is: after a crash a name without bytes would
-                # pass for the object.
-                self._calls.fsync(descriptor, temporary)
-            finally:
-                os.close(descriptor)
-            if create_only and not self._link(temporary, target):
-                if not _same_bytes(temporary, target):
+            size = file.write(body)
+            self._in_doubt.add(key)
+            if not create_only:
+                file.replace(target)
+            elif not file.link(target):
+                if not file.equals(target):
+                    self._in_doubt.discard(key)
                     msg = f"{key} in {self.root} exists already, with other bytes."
                     raise ObjectExistsError(msg, url=self.url, key=key)
-            elif not create_only:
-                self._calls.replace(temporary, target)
-                named = True
+                # An earlier try of this put, which may have failed: its name is written once more.
+                file.replace(target)
         finally:
-            if not named:
-                with contextlib.suppress(FileNotFoundError):
-                    self._calls.unlink(temporary)
-        # Also where another put has made the file: it may not have come as far as this.
-        self._make_durable(folder)
+            file.discard()
+        self._folders.sync(folder, failures=failures)
+        self._in_doubt.discard(key)
+        self._may_come_back.discard(key)
         return size
 
-    def _create_temporary(self, target: str) -> tuple[str, str, int]:
-        """Make an unfinished file beside `target`, and the folders above it where they are missing."""
-        folder = os.path.dirname(target)  # noqa: PTH120
+    def _create_in(self, folder: str) -> UnfinishedFile:
+        """Make an unfinished file, and its folder and those above it where they are missing."""
         for left in reversed(range(_VANISHED_TRIES)):
-            temporary = f"{folder}/{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
             try:
-                return folder, temporary, self._calls.create(temporary)
+                return UnfinishedFile(folder, self._calls)
             except FileNotFoundError:
-                # Not there yet, or a delete has just removed the folder that it had emptied. Once the temporary
+                # Not there yet, or a delete has just removed the folder that it had emptied. Once the unfinished
                 # file lies in it, no delete can.
                 if not left:
                     raise
                 with contextlib.suppress(FileNotFoundError):
-                    self._make_folders(folder)
-        raise AssertionError
+                    self._folders.make(folder)
+        raise AssertionError("the last try returns or raises")
 
-    def _make_folders(self, folder: str) -> None:
-        try:
-            self._calls.mkdir(folder)
-        except FileExistsError:
-            return  # A file there makes what follows fail with ENOTDIR.
-        except FileNotFoundError:
-            self._make_folders(os.path.dirname(folder))  # noqa: PTH120
-            with contextlib.suppress(FileExistsError):
-                self._calls.mkdir(folder)
-
-    def _write(self, descriptor: int, body: Body) -> int:
-        size = 0
-        for view in buffers(body):
-            written = 0
-            while written < view.nbytes:
-                written += self._calls.write(descriptor, view[written:])
-            size += view.nbytes
-        return size
-
-    def _link(self, temporary: str, target: str) -> bool:
-        """Name a finished file if the name is free; link() is the one call that decides this atomically."""
-        try:
-            self._calls.link(temporary, target)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            # A filesystem without hard links (FAT, some network mounts): no better than the check before.
-            if os.path.exists(target):  # noqa: PTH110
-                return False
-            self._calls.replace(temporary, target)
-        return True
-
-    def _make_durable(self, folder: str) -> None:
-        """Fsync `folder`, and those above it up to the first whose own entry is known to be on the medium.
-
-        A folder that another put has made may not be there yet, so it does not matter who made it.
-        """
-        try:
-            path, identity = folder, self._fsync_folder(folder)
-            while self._durable.get(path) != identity:
-                parent = os.path.dirname(path)  # noqa: PTH120
-                parent_identity = self._fsync_folder(parent)
-                self._durable[path] = identity
-                path, identity = parent, parent_identity
-        except FileNotFoundError:
-            return  # Deleted since, with the object in it.
-        except PermissionError:
-            # Above the root are folders that this user can't read, and so has not made.
-            if path != str(self.root) and path.startswith(f"{self.root}/"):
-                raise
-            self._durable[path] = identity
-
-    def _fsync_folder(self, path: str) -> tuple[int, int]:
-        """Fsync a folder; returns what tells it from a later one of the same name."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            try:
-                self._calls.fsync(descriptor, path)
-            except OSError as error:
-                # What a filesystem without fsync for folders says; it brings entries onto the medium by itself.
-                if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
-                    raise
-            status = os.fstat(descriptor)
-            return status.st_dev, status.st_ino
-        finally:
-            os.close(descriptor)
-
-    def _walk(self, folder: str, name_prefix: str) -> Iterator[ObjectInfo]:
+    def _walk(self, folder: str, name_prefix: str, *, note_empty: bool) -> Iterator[ObjectInfo]:
         """Yield the files below ``root/folder`` whose name there starts with `name_prefix`, sorted by whole key."""
         try:
             with os.scandir(f"{self.root}/{folder}") as entries:
                 # A folder is sorted as "name/", for that is how it stands in its files' keys: "a-b" < "a/b".
-                found = sorted(
-                    (entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name)
-                    for entry in entries
-                    if entry.name.startswith(name_prefix) and not is_temporary(entry.name)
-                )
+                names = [entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name for entry in entries]
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
             what = f"Can't list {folder or 'the store'} in {self.root}"
             raise storage_error(error, url=self.url, key=folder, what=what) from error
-        for name in found:
+        self._debris.note_files(f"{self.root}/{folder}".rstrip("/"), names)
+        if note_empty and not names:
+            self._debris.note_empty(f"{self.root}/{folder}".rstrip("/"))
+        for name in sorted(name for name in names if name.startswith(name_prefix) and not is_temporary(name)):
             if name.endswith("/"):
-                yield from self._walk(folder + name, "")
+                yield from self._walk(folder + name, "", note_empty=note_empty)
                 continue
             try:
                 status = os.lstat(f"{self.root}/{folder}{name}")
@@ -302,38 +282,11 @@ class LocalStorage(Storage):
             if stat.S_ISREG(status.st_mode):
                 yield _info(folder + name, status)
 
-    def _remove_empty_folders(self, folder: str) -> None:
-        """Remove `folder` and those above it as far as they are empty; never the root."""
-        while len(folder) > len(str(self.root)):
-            try:
-                self._remove_debris(folder)
-                self._calls.rmdir(folder)
-            except FileNotFoundError:
-                pass  # Another delete was faster; the folder above may be ours to remove.
-            except OSError:
-                return  # Not empty, or not ours: an empty folder more does no harm.
-            self._durable.pop(folder, None)
-            folder = os.path.dirname(folder)  # noqa: PTH120
 
-    def _remove_debris(self, folder: str) -> None:
-        """Remove temporary files that a crash left, where nothing else keeps the folder alive."""
-        with os.scandir(folder) as entries:
-            files = list(entries)
-        oldest_alive = time.time() - _DEBRIS_AGE_S
-        if all(is_temporary(entry.name) and entry.stat().st_mtime < oldest_alive for entry in files):
-            for entry in files:
-                self._calls.unlink(entry.path)
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:
     return ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
-
-
-def _same_bytes(first: str, second: str) -> bool:
-    with open(first, "rb") as one, open(second, "rb") as two:  # noqa: PTH123
-        while True:
-            block = one.read(_COMPARE_BYTES)
-            if block != two.read(_COMPARE_BYTES):
-                return False
-            if not block:
-                return True

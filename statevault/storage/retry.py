@@ -110,6 +110,10 @@ class RetryingStorage(Storage):
         return self._retried(lambda: self.inner.abort_unfinished_uploads(older_than))
 
     @override
+    def settle(self, prefix: str = "") -> None:
+        self._retried(lambda: self.inner.settle(prefix))
+
+    @override
     def path(self, key: str = "") -> UPath:
         return self.inner.path(key)
 

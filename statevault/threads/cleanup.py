@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -15,23 +16,21 @@ __all__ = ["Cleanup"]
 
 
 class Cleanup:
-    """Cleans up after each committed state; when that fails, again and again at an interval until it succeeds.
-
-    As long as nothing is saved and nothing has failed there is nothing to do, and nothing is done.
-    """
+    """Cleans up after each committed state, and at an interval when none is: states grow old by themselves."""
 
     def __init__(self, clean: Callable[[UPath | None], None], *, interval_s: float) -> None:
         """Make one, whose thread starts at the first state.
 
         Args:
-            clean: Cleans up after the state of that path was committed; with None, what earlier calls left.
-            interval_s: Seconds after a failure until it is called with None.
+            clean: Cleans up after the state of that path was committed; with None, what has grown old since, and what
+                earlier calls failed to.
+            interval_s: Seconds from the end of a call until it is called with None.
         """
         self._clean = clean
         self._interval_s = interval_s
         self._changed = threading.Condition()
         self._states: deque[UPath] = deque()
-        self._retry_at: float | None = None
+        self._again_at = math.inf
         self._closed = False
         self._thread: threading.Thread | None = None
         self._failures: deque[BaseException] = deque()
@@ -71,28 +70,21 @@ class Cleanup:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(self._has_work, self._seconds_until_retry())
+                self._changed.wait_for(self._has_work, self._seconds_until_again())
                 if self._closed and not self._states:
                     return
                 path = self._states.popleft() if self._states else None
-                if path is None and not self._is_retry_due():
+                if path is None and time.monotonic() < self._again_at:
                     continue
             try:
                 self._clean(path)
             # All of them, SystemExit too: a keeper may be anybody's.
             except BaseException as error:  # noqa: BLE001
-                self._retry_at = time.monotonic() + self._interval_s
                 self._failures.append(error)
-            else:
-                self._retry_at = None
+            self._again_at = time.monotonic() + self._interval_s
 
     def _has_work(self) -> bool:
-        return bool(self._states) or self._closed or self._is_retry_due()
+        return bool(self._states) or self._closed or time.monotonic() >= self._again_at
 
-    def _is_retry_due(self) -> bool:
-        return self._retry_at is not None and time.monotonic() >= self._retry_at
-
-    def _seconds_until_retry(self) -> float | None:
-        if self._retry_at is None:
-            return None
-        return min(max(0.0, self._retry_at - time.monotonic()), threading.TIMEOUT_MAX)
+    def _seconds_until_again(self) -> float:
+        return min(max(0.0, self._again_at - time.monotonic()), threading.TIMEOUT_MAX)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statevault.errors import PauseTimeoutError
 from statevault.threads.controller import ThreadController, ThreadPhase
 from statevault.threads.lifecycle import Event, Instruction, Lifecycle, Phase, transition
+from statevault.threads.notes import told
 from statevault.threads.save_log import SaveLog, SaveReport
 from statevault.threads.save_supervisor import SaveStatus, SaveSupervisor
 from statevault.threads.worker import WorkerThread
@@ -157,9 +158,11 @@ class ControlThread:
             for worker in self._workers:
                 worker.start()
             self._loop()
-        except BaseException:
-            # A failure of this thread, or Ctrl-C where its signal is not handled: end in order all the same.
-            self._stop_workers()
+        except BaseException as error:
+            # A failure of this thread, or Ctrl-C where its signal is not handled: end in order all the same. But a
+            # second signal, while that goes on, ends it.
+            if isinstance(error, Exception) or self._life.phase is not Phase.SHUTTING_DOWN:
+                self._stop_workers()
             raise
         for worker in self._workers:
             worker.join(self._stop_timeout_s)
@@ -302,7 +305,7 @@ class ControlThread:
             return
         (_, first), *others = errors.items()
         for name, other in others:
-            first.add_note(f"the thread {name!r} failed as well: {other!r}")
+            first.add_note(f"the thread {name!r} failed as well: {told(other)}")
         raise first
 
     def _request(self, event: Event) -> None:

@@ -19,9 +19,9 @@ from datetime import UTC, datetime
 from pydantic import JsonValue
 from upath import UPath
 
-from statevault.errors import StateVaultError
+from statevault.errors import SaveTimeoutError, StateVaultError
 from statevault.state_persistence import StateStore, check_metadata
-from statevault.state_persistence.patience import Patience, SaveTimeoutError
+from statevault.state_persistence.patience import Patience
 from statevault.threads.cleanup import Cleanup
 from statevault.threads.save_log import SaveLog, SavePhase, SaveReport
 
@@ -114,9 +114,9 @@ class SaveSupervisor:
             store: Where to save.
             condition: Whether it is time to save.
             metadata: What to keep with the next state; asked while the threads stand still.
-            cleanup: Applies retention after the state of that path was committed; with None, makes up for what it
-                failed to do. Called in a thread of its own.
-            cleanup_interval_s: Seconds after a failure of `cleanup` until it is called with None.
+            cleanup: Applies retention after the state of that path was committed; with None, again without one.
+                Called in a thread of its own.
+            cleanup_interval_s: Seconds from the end of a `cleanup` until it is called with None.
             final_timeout_s: For how many seconds at most saves and retention are waited for at the end.
             report_interval_s: Seconds between two lines in the log that tell of such a wait.
         """

@@ -70,7 +70,6 @@ def test_a_wrong_field_is_named(field: str, value: Any) -> None:
         {"save_state_interval": 1.0, "save_state_condition": lambda: True},
         {"max_keep_states": 3, "states_keeper": LatestStatesKeeper("states", 3)},
         {"state_name_pattern": "*.s", "states_keeper": LatestStatesKeeper("states", 3)},
-        {"states_cleanup_interval": 1.0, "states_keeper": LatestStatesKeeper("states", 3)},
     ],
 )
 def test_a_shorthand_beside_its_long_form_is_an_error(fields: dict[str, Any]) -> None:

@@ -99,7 +99,7 @@ def test_signals_end_a_process_whose_step_hangs() -> None:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "acting\n"
-            for _ in range(3):
+            for _ in range(2):
                 process.send_signal(signal.SIGTERM)
                 time.sleep(1.0)  # else all would be one
             output, errors = process.communicate(timeout=60)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import gc
 import itertools
 import logging
@@ -47,7 +48,10 @@ SHIFT_S = rounds(short=20, long=240)  # agent seconds from a launch until it is 
 SAVE_INTERVAL_S = 1.0
 KEPT = 3
 PATIENCE_S = 60.0  # how long anything is waited for
-LARGEST_GROWTH_BYTES = 160 << 20  # of clients made and dropped, mostly: each brings 20 MiB of service descriptions
+# From launch to launch, malloc's bytes in use and the number of objects stay the same. What grows, ever less, is what
+# the arenas of malloc keep free (it has several, for the sake of threads): here 14 and 26 MiB over the launches after
+# the fourth; over eight plain launches 13 MiB, and with MALLOC_ARENA_MAX=2 less than 2.
+LARGEST_GROWTH_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,6 +386,8 @@ class Soak:
 def test_an_agent_lives_for_long(
     backend: str, servers: Servers, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # A test that is slow on purpose has a timeout of its own, and the dump of threads that run can crash the process.
+    faulthandler.cancel_dump_traceback_later()
     torch.optim.Adam([nn.Parameter(torch.zeros(1))])  # the first optimizer of a process imports for seconds
     target = servers.target(backend)
     held: list[Resources] = []
@@ -394,12 +400,13 @@ def test_an_agent_lives_for_long(
             if Operator.outage in shift.duties:
                 failures = [r for r in caplog.records if "no state was saved: the publish failed" in r.getMessage()]
                 assert {record.levelno for record in failures} == {logging.ERROR}
+            forget_log_records(caplog)
             gc.collect()  # the sockets of a store go with its client
             network.settle()
             held.append(Resources.now())
             check_left_behind(before, held)
             age = soak.age()
-            if age >= AGENT_S and len(held) >= len(SHIFTS):
+            if age >= AGENT_S and len(held) > len(SHIFTS):
                 break
     with contextlib.closing(open_storage(target.url, target.storage_options)) as storage:
         check_no_garbage(storage)
@@ -408,6 +415,16 @@ def test_an_agent_lives_for_long(
         f"{', '.join(f'{count} {what}' for what, count in sorted(soak.done.items()))}; "
         f"MiB: {[each.memory >> 20 for each in held]}, open files: {[each.files for each in held]}"
     )
+
+
+def forget_log_records(caplog: pytest.LogCaptureFixture) -> None:
+    """Let go of what errors in the log refer to: pytest keeps all records of a test for its report, tracebacks and all.
+
+    The frames of a failed save hold its client, which is 34,000 objects of service descriptions.
+    """
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, type(caplog.handler)):
+            handler.records.clear()
 
 
 def check_left_behind(before: Resources, held: list[Resources]) -> None:

@@ -261,14 +261,20 @@ MUTANTS = (
     Mutant(
         "sessions before the tombstones",
         _PRUNE,
-        "    listing = catalog.listing()\n    dead = {key.state: key for key in listing.tombstones}\n"
+        "    listing = catalog.listing()\n"
+        "    # The tombstones, and that markers are gone: another prune may have been killed before they were there to stay.\n"
+        '    storage.settle("" if whole_store else VAULT)\n'
+        "    dead = {key.state: key for key in listing.tombstones}\n"
         "    data = tuple(_data_of_the_dead(storage, catalog, listing, dead, whole_store=whole_store))\n"
         "    folders = {_state_of(info) for info in data}\n"
         "    for key in {dead[state] for state in folders} - buried:\n"
         "        _check_tombstone(storage, listing, key)\n"
         "    sessions = [session.record for session in read_sessions(storage)]\n",
         "    sessions = [session.record for session in read_sessions(storage)]\n"
-        "    listing = catalog.listing()\n    dead = {key.state: key for key in listing.tombstones}\n"
+        "    listing = catalog.listing()\n"
+        "    # The tombstones, and that markers are gone: another prune may have been killed before they were there to stay.\n"
+        '    storage.settle("" if whole_store else VAULT)\n'
+        "    dead = {key.state: key for key in listing.tombstones}\n"
         "    data = tuple(_data_of_the_dead(storage, catalog, listing, dead, whole_store=whole_store))\n"
         "    folders = {_state_of(info) for info in data}\n"
         "    for key in {dead[state] for state in folders} - buried:\n"

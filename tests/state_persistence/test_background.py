@@ -10,10 +10,10 @@ from concurrent.futures import CancelledError, Future
 
 import pytest
 
-from statevault.errors import SaveSupersededError, StateVaultError
+from statevault.errors import SaveSupersededError, SaveTimeoutError, StateVaultError
 from statevault.state_persistence import StateStore
 from statevault.state_persistence.background import BackgroundPublisher
-from statevault.state_persistence.patience import Patience, SaveTimeoutError
+from statevault.state_persistence.patience import Patience
 from tests.state_persistence.storages import DictStorage
 
 

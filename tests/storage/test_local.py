@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -26,6 +29,10 @@ from statevault.errors import (
 )
 from statevault.storage import LocalStorage
 from statevault.storage.file_calls import FileCalls
+from tests.state_persistence.components import Folder, store_with
+
+DEBRIS = f".tmp-1-{0:016x}"
+WEEK_S = 7 * 24 * 3600
 
 
 def names_in(folder: Path) -> list[str]:
@@ -46,7 +53,7 @@ class Recorder(FileCalls):
             name = f"{name.rpartition('/')[0]}/TMP".lstrip("/")
         self.calls.append(f"{call} {name}")
         for what, number in self.failures.items():
-            if f"{call} {name}".startswith(what):
+            if what in {call, f"{call} {name}"}:
                 raise OSError(number, os.strerror(number), path)
 
     @override
@@ -86,6 +93,11 @@ class Recorder(FileCalls):
     def unlink(self, path: str) -> None:
         self._note("unlink", path)
         super().unlink(path)
+
+    @override
+    def rmdir(self, path: str) -> None:
+        super().rmdir(path)
+        self._note("rmdir", path)
 
 
 @pytest.fixture
@@ -143,6 +155,51 @@ def test_a_folder_that_was_removed_and_made_again_is_synced_again(recorded: Loca
     assert [call for call in recorder.calls if call.startswith("fsync")][1:4] == ["fsync a/b", "fsync a", "fsync ."]
 
 
+def test_a_folder_that_somebody_else_removed_and_made_again_is_synced_again(
+    recorded: LocalStorage, recorder: Recorder
+) -> None:
+    """Filesystems give the inode number of a removed folder to the next one that is made."""
+    recorded.put("a/b/key", b"1")
+    for _ in range(3):
+        shutil.rmtree(recorder.root / "a/b")
+        (recorder.root / "a/b").mkdir()
+        recorder.calls.clear()
+        recorded.put("a/b/key", b"1")
+        assert recorder.calls[-2:] == ["fsync a/b", "fsync a"]
+
+
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+def test_however_many_folders_are_used_few_are_held_open(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    before = open_files()
+    for number in range(200):
+        storage.put(f"{number}/key", b"x")
+    assert open_files() - before <= 128
+    storage.close()
+    assert open_files() == before
+
+
+def test_a_storage_that_is_forgotten_holds_nothing_open(tmp_path: Path) -> None:
+    gc.collect()  # what other tests have left
+    before = open_files()
+    for number in range(20):
+        LocalStorage(tmp_path / f"{number}").put("a/key", b"x")
+    gc.collect()
+    assert open_files() <= before
+
+
+def test_a_root_that_is_a_link_is_synced_where_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere/store")
+    (tmp_path / "elsewhere/store").mkdir()
+    recorder = Recorder(tmp_path)
+    LocalStorage(tmp_path / "link", calls=recorder).put("key", b"1")
+    assert recorder.calls[-1 - len(tmp_path.parents) - 2 :][:3] == ["fsync link", "fsync elsewhere", "fsync ."]
+
+
 def test_create_only_links_and_then_drops_the_temporary_name(recorded: LocalStorage, recorder: Recorder) -> None:
     recorded.put("key", b"1", create_only=True)
     assert recorder.calls[:6] == [
@@ -164,6 +221,88 @@ def test_a_put_whose_disk_fails_fails(recorded: LocalStorage, recorder: Recorder
         recorded.put("key", b"12345")
     assert caught.value.key == "key"
     assert not [name for name in names_in(recorder.root) if name.startswith(".tmp-")]
+
+
+def test_bytes_that_failed_to_reach_the_medium_are_written_again(recorded: LocalStorage, recorder: Recorder) -> None:
+    recorder.failures["fsync a/TMP"] = errno.EIO
+    with pytest.raises(StorageError):
+        recorded.put("a/key", b"123")
+    recorder.failures.clear()
+    recorder.calls.clear()
+    recorded.put("a/key", b"123")
+    assert recorder.calls[:4] == ["create a/TMP", "write -", "fsync a/TMP", "replace a/key"]
+
+
+@pytest.mark.parametrize("create_only", [False, True])
+def test_a_name_that_failed_to_reach_the_medium_is_written_again(
+    recorded: LocalStorage, recorder: Recorder, create_only: bool
+) -> None:
+    recorder.failures["fsync a"] = errno.EIO
+    with pytest.raises(StorageError):
+        recorded.put("a/key", b"123", create_only=create_only)
+    recorder.failures.clear()
+    recorder.calls.clear()
+    recorded.put("a/key", b"123", create_only=create_only)
+    named = recorder.calls.index("replace a/key")
+    assert "fsync a" in recorder.calls[named:]
+
+
+def test_a_failed_fsync_far_above_is_not_forgotten(recorded: LocalStorage, recorder: Recorder) -> None:
+    recorder.root.mkdir()
+    recorder.failures["fsync .."] = errno.EIO
+    with pytest.raises(StorageError):
+        recorded.put("a/key", b"1")
+    recorder.failures.clear()
+    with pytest.raises(StorageError, match="failed before"):
+        recorded.put("a/key", b"1")
+
+
+def test_a_folder_whose_name_a_failed_fsync_lost_is_not_believed_to_be_safe_until_it_is_made_again(
+    recorded: LocalStorage, recorder: Recorder
+) -> None:
+    """The kernel tells of a failed write once; the next fsync succeeds and has written nothing."""
+    recorded.put("old/key", b"1")
+    recorder.failures["fsync ."] = errno.EIO
+    for _ in range(2):
+        with pytest.raises(StorageError):
+            recorded.put("a/b/key", b"1")
+    recorder.failures.clear()
+    with pytest.raises(StorageError, match=r"failed before.*check the disk.*/store/a\)"):
+        recorded.put("a/b/other", b"1")
+    recorded.put("old/other", b"1")  # known to be safe before
+    recorded.put("new/key", b"1")  # its name is written only now
+    recorded.delete(["a/b/key", "a/b/other"])
+    recorder.calls.clear()
+    recorded.put("a/b/key", b"1")
+    assert recorder.calls[-3:] == ["fsync a/b", "fsync a", "fsync ."]
+
+
+def test_an_object_whose_name_may_get_lost_is_not_taken_for_a_lost_answer(
+    recorded: LocalStorage, recorder: Recorder
+) -> None:
+    """Callers look for the object after a transient error: it is there, but perhaps not on the medium."""
+    recorded.put("a/other", b"1")
+    for failing in ("fsync a", "create a/TMP"):
+        recorder.failures = {failing: errno.EAGAIN}
+        with pytest.raises(StorageError) as caught:
+            recorded.put("a/key", b"1")
+        assert not caught.value.transient
+    recorder.failures.clear()
+    recorded.put("a/key", b"1")
+    recorder.failures["create a/TMP"] = errno.EAGAIN
+    with pytest.raises(StorageError) as caught:
+        recorded.put("a/key", b"1")
+    assert caught.value.transient
+
+
+def test_a_marker_whose_fsync_failed_is_put_again_before_the_save_is_acknowledged(
+    recorded: LocalStorage, recorder: Recorder
+) -> None:
+    with store_with(recorded, folder=Folder({"file": b"1"})) as store:
+        store.save_state(name="old.state")
+        recorder.failures["fsync _vault/commits"] = errno.EAGAIN
+        with pytest.raises(StorageError):
+            store.save_state(name="new.state")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
@@ -288,16 +427,154 @@ def test_delete_leaves_folders_alone(tmp_path: Path) -> None:
     assert storage.get("folder/key") == b"x"
 
 
-def test_debris_of_a_crash_goes_with_its_folder_once_it_is_old(tmp_path: Path) -> None:
+def leave_debris(folder: Path, name: str = DEBRIS, *, age_s: float = WEEK_S) -> Path:
+    """What a killed process leaves: an unfinished file that nobody has locked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_bytes(b"torn")
+    then = time.time() - age_s
+    os.utime(path, (then, then))
+    return path
+
+
+def test_what_killed_writers_left_goes_with_the_delete_that_follows_a_listing(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
-    for folder in ("old", "young"):
+    for folder in ("dead", "alive"):
         storage.put(f"{folder}/key", b"x")
-        (tmp_path / folder / ".tmp-1-2").write_bytes(b"torn")
-    week_ago = time.time() - 7 * 24 * 3600
-    os.utime(tmp_path / "old/.tmp-1-2", (week_ago, week_ago))
-    assert [info.key for info in storage.list()] == ["old/key", "young/key"]
-    storage.delete(["old/key", "young/key"])
-    assert names_in(tmp_path) == ["young"]
+        leave_debris(tmp_path / folder)
+        leave_debris(tmp_path / folder / "only/debris")
+    assert [info.key for info in storage.list()] == ["alive/key", "dead/key"]
+    storage.delete(["dead/key"])
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["alive", "alive/key"]
+
+
+def test_listing_removes_nothing(tmp_path: Path) -> None:
+    debris = leave_debris(tmp_path / "a")
+    (tmp_path / "empty").mkdir()
+    storage = LocalStorage(tmp_path)
+    assert list(storage.list()) == list(storage.list("empty/")) == []
+    assert debris.exists()
+    assert (tmp_path / "empty").is_dir()
+
+
+def test_a_folder_without_objects_goes_only_if_it_was_asked_for(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    for name in ("dead.state/deep/er", "of somebody"):
+        (tmp_path / name).mkdir(parents=True)
+    assert list(storage.list()) == []
+    storage.delete([])
+    assert names_in(tmp_path) == ["dead.state", "of somebody"]
+    assert list(storage.list("dead.state/")) == []
+    storage.delete([])
+    assert names_in(tmp_path) == ["of somebody"]
+
+
+@pytest.mark.parametrize("name", [".tmp-1-2", ".tmp-mine", f".tmp-1-{0:016x}.bak"])
+def test_a_file_that_is_not_named_as_statevault_names_them_is_left_alone(tmp_path: Path, name: str) -> None:
+    storage = LocalStorage(tmp_path)
+    path = leave_debris(tmp_path / "a", name)
+    assert list(storage.list()) == []
+    storage.delete(["a/key"])
+    assert path.exists()
+
+
+def test_an_unfinished_file_that_was_written_to_just_now_is_left_alone(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    path = leave_debris(tmp_path / "a", age_s=60)
+    assert list(storage.list()) == []
+    storage.delete([])
+    assert path.exists()
+
+
+def test_an_unfinished_file_of_a_put_that_still_runs_is_left_alone_however_old_it_looks(tmp_path: Path) -> None:
+    sweeping = LocalStorage(tmp_path)
+
+    def body() -> Iterator[bytes]:
+        yield b"first"
+        (unfinished,) = tmp_path.iterdir()
+        os.utime(unfinished, (0, 0))
+        assert list(sweeping.list()) == []
+        sweeping.delete([])
+        assert unfinished.exists()
+        yield b"second"
+
+    LocalStorage(tmp_path).put("key", body())
+    assert sweeping.get("key") == b"firstsecond"
+
+
+def test_the_unfinished_file_of_a_killed_process_is_swept(tmp_path: Path) -> None:
+    script = """
+        import os, signal, sys
+        from statevault.storage import LocalStorage
+
+        def body():
+            yield b"half"
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        LocalStorage(sys.argv[1]).put("folder/key", body())
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
+    assert subprocess.run(command, timeout=60, check=False).returncode == -signal.SIGKILL
+    (debris,) = (tmp_path / "folder").iterdir()
+    os.utime(debris, (0, 0))
+    storage = LocalStorage(tmp_path)
+    assert list(storage.list("folder/")) == []
+    storage.delete([])
+    assert names_in(tmp_path) == []
+
+
+def test_a_delete_returns_when_the_medium_has_forgotten_the_names(recorded: LocalStorage, recorder: Recorder) -> None:
+    for key in ("a/1", "a/2", "a/3", "b/c/1", "b/c/2"):
+        recorded.put(key, b"x")
+    recorder.calls.clear()
+    recorded.delete(["a/1", "b/c/1", "a/2", "b/c/2"])
+    # Once for each folder that is left, and not for those that have gone with all that was in them.
+    assert recorder.calls == [
+        "unlink a/1",
+        "unlink b/c/1",
+        "unlink a/2",
+        "unlink b/c/2",
+        "rmdir b/c",
+        "rmdir b",
+        "fsync .",
+        "fsync a",
+    ]
+
+
+def test_a_delete_that_finds_nothing_makes_sure_that_it_stays_so(recorded: LocalStorage, recorder: Recorder) -> None:
+    recorded.put("a/1", b"x")
+    recorded.put("a/2", b"x")
+    (recorder.root / "a/1").unlink()  # by a process that was killed before its fsync
+    recorder.calls.clear()
+    recorded.delete(["a/1", "gone/with/all/1"])
+    assert recorder.calls == ["unlink a/1", "unlink gone/with/all/1", "fsync .", "fsync a"]
+
+
+def test_a_delete_whose_disk_fails_fails(recorded: LocalStorage, recorder: Recorder) -> None:
+    recorded.put("a/1", b"x")
+    recorded.put("a/2", b"x")
+    recorder.failures["fsync a"] = errno.EIO
+    with pytest.raises(StorageError, match="Can't make sure that a/1"):
+        recorded.delete(["a/1"])
+    recorder.failures.clear()
+    with pytest.raises(StorageError, match="may bring it back"):
+        recorded.delete(["a/1"])
+    recorded.delete(["a/2"])
+    recorded.put("a/1", b"x")
+    recorded.delete(["a/1"])
+
+
+def test_settling_syncs_the_folders_that_a_listing_goes_through(recorded: LocalStorage, recorder: Recorder) -> None:
+    recorded.settle()
+    assert recorder.calls == []  # There is nothing yet.
+    for key in ("a/b/1", "a/c/1", "d/1"):
+        recorded.put(key, b"x")
+    recorder.calls.clear()
+    recorded.settle("a/")
+    assert sorted(set(recorder.calls)) == ["fsync .", "fsync a", "fsync a/b", "fsync a/c"]
+    recorder.failures["fsync a/c"] = errno.EIO
+    with pytest.raises(StorageError, match="Can't make sure that all of a"):
+        recorded.settle("a/")
 
 
 def test_puts_and_deletes_in_one_folder_do_not_hinder_each_other(tmp_path: Path) -> None:
