@@ -138,12 +138,17 @@ def _commit_once(
         started_at=datetime.now(UTC),
     )
     _put_session(storage, session)
+    if request.name is not None or not names.are_fine:
+        try:
+            _check_still_free(storage, catalog, key)
+        except Exception:
+            # Nothing else was put yet, and what lies there may be somebody's.
+            _drop_session(storage, session)
+            raise
     # Step 3: only after the session. A prune that did not see it has put the tombstone of the base before. (A marker
     # goes only where there is a tombstone, which stays for longer than any writer lives.)
     # Step 4: everything that the marker will name, durable and of the right size.
     try:
-        if request.name is not None or not names.are_fine:
-            _check_still_free(storage, catalog, key)
         if base is not None and catalog.is_tombstoned(base.key):
             _logger.info("%s was removed meanwhile: all of %s is uploaded", base.key.state, key.state)
             base = None
@@ -193,24 +198,33 @@ def _give_up(storage: Storage, session: SessionRecord, snapshot: Snapshot, error
         SaveFencedError: The save failed because a prune took its writer for dead, and its data away.
     """
     key = StateKey(session.sequence, session.state)
-    is_ours = not isinstance(error, StateExistsError)  # else what lies in the folder is somebody's own
+    if isinstance(error, StateExistsError):
+        # What lies in the folder is somebody's own: it must neither be deleted nor be marked as dead.
+        _drop_session(storage, session)
+        return
     try:
-        if is_ours:
-            _check_fences(storage, key)
+        _check_fences(storage, key)
         if storage.get(session_key(key.state)) != session.to_json() or storage.exists(commit_key(*key)):
             return  # another writer has the name: what lies there is its own
-        if is_ours:
-            # First the data, which may be what fills the disk, and only what this save can have put.
-            storage.delete([*object_keys(key.state, snapshot), manifest_key(key.state)])
-            # The tombstone names the state for the sake of puts that land later: a collection finds them by it. Only
-            # with it in place may the session go.
-            reason = f"its save failed: {type(error).__name__}"
-            put_tombstone(storage, key, by=session.writer, reason=reason)
+        # First the data, which may be what fills the disk, and only what this save can have put.
+        storage.delete([*object_keys(key.state, snapshot), manifest_key(key.state)])
+        # The tombstone names the state for the sake of puts that land later: a collection finds them by it. Only with
+        # it in place may the session go.
+        put_tombstone(storage, key, by=session.writer, reason=f"its save failed: {type(error).__name__}")
         storage.delete([session_key(key.state)])
     except SaveFencedError as fenced:
         raise fenced from error
     except StateVaultError as left_over:
         _logger.debug("debris of the failed save of %s is left to a prune: %s", key.state, left_over)
+
+
+def _drop_session(storage: Storage, session: SessionRecord) -> None:
+    """Delete the session of a save that has put nothing else, if it is still its own."""
+    try:
+        if storage.get(session_key(session.state)) == session.to_json():
+            storage.delete([session_key(session.state)])
+    except StateVaultError as left_over:
+        _logger.debug("the session of %s is left to a prune: %s", session.state, left_over)
 
 
 def _choose_name(taken: set[str], names: StateNames, request: SaveRequest) -> str:

@@ -89,11 +89,12 @@ def give_up_stale(storage: Storage, catalog: Catalog, *, by: str, stale_after: t
     if not stale:
         return []
     listing = catalog.listing()
-    over = {*listing.commits, *listing.tombstones}
+    # By name: where two writers chose the same, the marker of the one must not be taken for missing.
+    over = {key.state for key in (*listing.commits, *listing.tombstones)}
     given_up = []
     for session in stale:
         key = session.key
-        if key in over:
+        if key.state in over:
             continue
         storage.put(abort_key(key.state), AbortRecord(state=key.state, by=by, at=now).to_json())
         if not storage.exists(commit_key(*key)):

@@ -54,12 +54,17 @@ MUTANTS = (
         "the session after the look at the base",
         _COMMIT,
         "    _put_session(storage, session)\n"
+        "    if request.name is not None or not names.are_fine:\n"
+        "        try:\n"
+        "            _check_still_free(storage, catalog, key)\n"
+        "        except Exception:\n"
+        "            # Nothing else was put yet, and what lies there may be somebody's.\n"
+        "            _drop_session(storage, session)\n"
+        "            raise\n"
         "    # Step 3: only after the session. A prune that did not see it has put the tombstone of the base before. (A marker\n"
         "    # goes only where there is a tombstone, which stays for longer than any writer lives.)\n"
         "    # Step 4: everything that the marker will name, durable and of the right size.\n"
         "    try:\n"
-        "        if request.name is not None or not names.are_fine:\n"
-        "            _check_still_free(storage, catalog, key)\n"
         "        if base is not None and catalog.is_tombstoned(base.key):\n",
         "    gone = base is not None and catalog.is_tombstoned(base.key)\n"
         "    _put_session(storage, session)\n"
@@ -154,29 +159,45 @@ MUTANTS = (
     Mutant(
         "a save that fails leaves no tombstone",
         _COMMIT,
-        "            put_tombstone(storage, key, by=session.writer, reason=reason)\n",
+        '        put_tombstone(storage, key, by=session.writer, reason=f"its save failed: {type(error).__name__}")\n',
         "",
         ("test_crash_points.py", "test_store.py", "test_meddling.py"),
     ),
     Mutant(
         "a given name is not looked at again behind the session",
         _COMMIT,
-        "        if request.name is not None or not names.are_fine:\n",
-        "        if not names.are_fine:\n",
+        "    if request.name is not None or not names.are_fine:\n",
+        "    if not names.are_fine:\n",
         ("test_meddling.py",),
     ),
     Mutant(
         "a name from a coarse format is not looked at again behind the session",
         _COMMIT,
-        "        if request.name is not None or not names.are_fine:\n",
-        "        if request.name is not None:\n",
+        "    if request.name is not None or not names.are_fine:\n",
+        "    if request.name is not None:\n",
         ("test_meddling.py",),
     ),
     Mutant(
         "the loser of a name takes the winner's data away",
         _COMMIT,
-        "    is_ours = not isinstance(error, StateExistsError)  # else what lies in the folder is somebody's own\n",
-        "    is_ours = True\n",
+        "    if isinstance(error, StateExistsError):\n        # What lies",
+        "    if False:\n        # What lies",
+        ("test_meddling.py",),
+    ),
+    Mutant(
+        "a look at a name that fails takes the winner's data away",
+        _COMMIT,
+        "        except Exception:\n"
+        "            # Nothing else was put yet, and what lies there may be somebody's.\n"
+        "            _drop_session(storage, session)\n",
+        "        except Exception as error:\n            _give_up(storage, session, request.snapshot, error)\n",
+        ("test_meddling.py",),
+    ),
+    Mutant(
+        "a session is over by its sequence as well",
+        _REMOVAL,
+        "        if key.state in over:\n",
+        "        if key.state in over and key in {*listing.commits, *listing.tombstones}:\n",
         ("test_meddling.py",),
     ),
     Mutant(
@@ -253,7 +274,7 @@ MUTANTS = (
     Mutant(
         "an abort for a save that has ended well",
         _REMOVAL,
-        "        if key in over:\n            continue\n",
+        "        if key.state in over:\n            continue\n",
         "",
         ("test_prune.py",),
     ),

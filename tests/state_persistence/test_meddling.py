@@ -27,7 +27,7 @@ from statevault.state_persistence.prune import prune
 from statevault.storage import Body, ObjectInfo
 from tests.state_persistence.components import Folder, some_files, store_with
 from tests.state_persistence.garbage import check_no_garbage
-from tests.state_persistence.storages import DictStorage, FailingStorage
+from tests.state_persistence.storages import DictStorage, FailingStorage, ProcessDiedError
 from tests.state_persistence.test_prune import MeddlingStorage, give_up_everything
 
 OLD, NEW = some_files(1), some_files(2)
@@ -180,6 +180,36 @@ def test_a_writer_that_stood_still_between_its_look_and_its_session_takes_no_nam
             store.load_state("best-2.state")
             assert folder.files == OLD
     check_no_garbage(storage)
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["error", "death"])
+def test_the_loser_of_a_name_that_fails_at_any_call_leaves_the_winners_state(dies: bool) -> None:
+    number = 0
+    while True:
+        number += 1
+
+        def win(storage: DictStorage, key: str) -> None:
+            plain = DictStorage()
+            plain.objects = storage.objects
+            with store_with(plain, folder=Folder(NEW)) as winner:
+                winner.save_state(name="other.state")  # so that the two saves have different places in the order
+                winner.save_state(name="best.state")
+
+        storage = MeddlingStorage("_vault/sessions/", win)
+        failing = FailingStorage(storage, fail_at=number, dies=dies)
+        loser = store_with(failing, folder=Folder(OLD))
+        with pytest.raises((StateVaultError, ProcessDiedError)):
+            loser.save_state(name="best.state")
+        if len(failing.calls) < number:
+            break
+        if storage.meddle is not None:
+            continue  # it failed before the winner came
+        check_no_garbage(storage)
+        folder = Folder()
+        with store_with(storage, folder=folder) as reader:
+            reader.load_state("best.state")
+        assert folder.files == NEW, failing.calls[number - 1]
+    assert number > 4
 
 
 def test_a_writer_that_was_away_for_days_saves_again_under_a_new_name() -> None:
