@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -184,6 +185,36 @@ def test_the_process_dies_at_every_call_of_a_prune(failure: Failure) -> None:
         check_no_garbage(storage)
         assert loaded(storage, "latest") == NEW
     assert number > 8
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["error", "death"])
+@pytest.mark.parametrize("failure", FAILURES)
+def test_an_import_fails_at_every_call(failure: Failure, dies: bool, tmp_path: Path) -> None:
+    for name, content in NEW.items():
+        (tmp_path / "old" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "old" / name).write_bytes(content)
+    number = 0
+    while True:
+        number += 1
+        storage = a_store_with_a_state()
+        failing = FailingStorage(storage, fail_at=number, failure=failure, dies=dies)
+        acknowledged = False
+        with suppress(StorageError, ProcessDiedError):
+            StateStore(failing).import_folder(tmp_path, name="new.state")
+            acknowledged = True
+        if len(failing.calls) < number:
+            break
+        for landed in (False, True):
+            if landed:
+                failing.land()
+            with StateStore(storage) as store:
+                names = store.names()
+                assert names in (["old.state"], ["old.state", "new.state"]), failing.calls[-1]
+                assert len(names) == 2 or not acknowledged, failing.calls[-1]
+                for name in names:
+                    store.verify(name)
+        check_no_garbage(storage)
+    assert number > 15
 
 
 @pytest.mark.parametrize("failure", FAILURES)
