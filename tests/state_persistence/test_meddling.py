@@ -182,6 +182,23 @@ def test_a_writer_that_stood_still_between_its_look_and_its_session_takes_no_nam
     check_no_garbage(storage)
 
 
+def test_a_folder_that_somebody_begins_to_use_meanwhile_is_left_to_them() -> None:
+    taken: list[str] = []
+
+    def put_something(storage: DictStorage, key: str) -> None:
+        taken.append(key.removeprefix("_vault/sessions/"))
+        storage.put(f"{taken[0]}/thesis.txt", b"mine")
+
+    storage = MeddlingStorage("_vault/sessions/", put_something)
+    with store_with(storage, folder=Folder(OLD)) as store:
+        path = store.save_state()
+        assert path.name != taken[0]
+        store.gc()
+        store.verify(path.name)
+    assert storage.objects[f"{taken[0]}/thesis.txt"] == b"mine"
+    assert Catalog(storage).listing().tombstones == ()
+
+
 @pytest.mark.parametrize("dies", [False, True], ids=["error", "death"])
 def test_the_loser_of_a_name_that_fails_at_any_call_leaves_the_winners_state(dies: bool) -> None:
     number = 0
