@@ -1,5 +1,7 @@
 """Fixtures of the whole test suite."""
 
+import faulthandler
+
 import pytest
 
 # So that a failed assert in it shows its values, as one in a test module does.
@@ -8,3 +10,11 @@ pytest.register_assert_rewrite("tests.storage.contract")
 from tests.servers import servers, target  # noqa: E402 - after what it must come after
 
 __all__ = ["servers", "target"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Let tests that may take long by their own word do so: no dump of all stacks, which can crash busy threads."""
+    limit = item.get_closest_marker("timeout")
+    if limit is not None and limit.args and limit.args[0] > float(item.config.getini("faulthandler_timeout")):
+        faulthandler.cancel_dump_traceback_later()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import faulthandler
 import gc
 import itertools
 import logging
@@ -386,8 +385,6 @@ class Soak:
 def test_an_agent_lives_for_long(
     backend: str, servers: Servers, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # A test that is slow on purpose has a timeout of its own, and the dump of threads that run can crash the process.
-    faulthandler.cancel_dump_traceback_later()
     torch.optim.Adam([nn.Parameter(torch.zeros(1))])  # the first optimizer of a process imports for seconds
     target = servers.target(backend)
     held: list[Resources] = []
