@@ -13,8 +13,9 @@ from datetime import UTC, datetime, timedelta
 
 from statevault.errors import FormatError, ObjectNotFoundError
 from statevault.format.keys import INTENTS, abort_key, tombstone_key
-from statevault.format.records import MAX_RECORD_SIZE, AbortRecord, IntentRecord, TombstoneRecord
+from statevault.format.records import AbortRecord, IntentRecord, TombstoneRecord
 from statevault.state_persistence.catalog import Catalog
+from statevault.state_persistence.fetch import fetch_record
 from statevault.state_persistence.parallel import run_all
 from statevault.state_persistence.prune import Sweep, sweep
 from statevault.state_persistence.removal import give_up_stale
@@ -115,8 +116,7 @@ def _expired(storage: Storage, swept: Sweep, records_live: timedelta) -> list[st
 def _written_at(storage: Storage, info: ObjectInfo, kind: type[_Dated]) -> datetime | None:
     """When a record was written by its writer's clock; None if it has gone, or can't be read."""
     try:
-        if info.size <= MAX_RECORD_SIZE:
-            return kind.from_json(storage.get(info.key), where=f"{info.key} of {storage.url}").at
+        return fetch_record(storage, info, kind).at
     except (ObjectNotFoundError, FormatError) as error:
         _logger.debug("%s", error)
-    return None
+        return None

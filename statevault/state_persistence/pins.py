@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from datetime import UTC, datetime
 
-from statevault.errors import FormatError, ObjectNotFoundError, PinConflictError, StatePrunedError, StorageError
+from statevault.errors import ObjectNotFoundError, PinConflictError, StatePrunedError, StorageError
 from statevault.format.keys import (
     INTENTS,
     PINS,
@@ -21,7 +21,8 @@ from statevault.format.keys import (
     tombstone_key,
 )
 from statevault.format.names import check_pin_name
-from statevault.format.records import MAX_RECORD_SIZE, IntentRecord, PinRecord
+from statevault.format.records import IntentRecord, PinRecord
+from statevault.state_persistence.fetch import fetch_record
 from statevault.storage import Storage
 
 __all__ = ["pin_state", "unpin_state"]
@@ -98,11 +99,8 @@ def _intent(storage: Storage, state: str) -> IntentRecord | None:
         FormatError: An intent can't be read: it may be to remove the state.
     """
     for info in list(storage.list(INTENTS)):
-        where = f"{info.key} of {storage.url}"
-        if info.size > MAX_RECORD_SIZE:
-            raise FormatError(f"the intent {where} has {info.size} bytes: it is not statevault's")
         try:
-            intent = IntentRecord.from_json(storage.get(info.key), where=where)
+            intent = fetch_record(storage, info, IntentRecord)
         except ObjectNotFoundError:
             continue  # its tombstones are there
         if state in intent.states:

@@ -23,9 +23,10 @@ from statevault.format.keys import (
     state_prefix,
     tombstone_key,
 )
-from statevault.format.records import MAX_RECORD_SIZE, TombstoneRecord
+from statevault.format.records import TombstoneRecord
 from statevault.state_persistence.catalog import Catalog, Listing
 from statevault.state_persistence.download import StateReader
+from statevault.state_persistence.fetch import fetch_record
 from statevault.state_persistence.parallel import run_all
 from statevault.state_persistence.removal import give_up_stale, remove_states
 from statevault.state_persistence.sessions import STALE_AFTER, read_sessions
@@ -247,12 +248,10 @@ def _check_tombstone(storage: Storage, listing: Listing, key: StateKey) -> None:
     Raises:
         FormatError: It isn't.
     """
-    where = f"{tombstone_key(*key)} of {storage.url}"
-    if listing.objects[tombstone_key(*key)].size > MAX_RECORD_SIZE:
-        raise FormatError(f"the tombstone {where} is too large to be statevault's")
-    record = TombstoneRecord.from_json(storage.get(tombstone_key(*key)), where=where)
+    info = listing.objects[tombstone_key(*key)]
+    record = fetch_record(storage, info, TombstoneRecord)
     if (record.sequence, record.state) != key:
-        raise FormatError(f"the tombstone {where} is of another state ({record.state!r})")
+        raise FormatError(f"the tombstone {info.key} of {storage.url} is of another state ({record.state!r})")
 
 
 def _is_ours(info: ObjectInfo) -> bool:

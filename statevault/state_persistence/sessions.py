@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 from statevault.errors import FormatError, ObjectNotFoundError
 from statevault.format.keys import SESSIONS, StateKey, session_key
-from statevault.format.records import MAX_RECORD_SIZE, SessionRecord
+from statevault.format.records import SessionRecord
+from statevault.state_persistence.fetch import fetch_record
 from statevault.storage import Storage
 
 __all__ = ["STALE_AFTER", "Session", "read_sessions"]
@@ -47,14 +48,11 @@ def read_sessions(storage: Storage) -> list[Session]:
     """
     sessions = []
     for info in list(storage.list(SESSIONS)):
-        where = f"{info.key} of {storage.url}"
-        if info.size > MAX_RECORD_SIZE:
-            raise FormatError(f"the session {where} has {info.size} bytes: it is not statevault's")
         try:
-            record = SessionRecord.from_json(storage.get(info.key), where=where)
+            record = fetch_record(storage, info, SessionRecord)
         except ObjectNotFoundError:
             continue
         if session_key(record.state) != info.key:
-            raise FormatError(f"the session {where} is of another state ({record.state!r})")
+            raise FormatError(f"the session {info.key} of {storage.url} is of another state ({record.state!r})")
         sessions.append(Session(record, max(record.started_at, info.modified or record.started_at)))
     return sessions
