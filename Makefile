@@ -1,7 +1,7 @@
 # Everything runs in a virtual environment of its own, built on first use.
 #   make demo                      the main job, on a local folder (STATES=s3://bucket/prefix for another storage)
 #   make test                      all tests, short profiles
-#   make test-long                 the slow suites in full: crash loops, fuzzing
+#   make test-long                 the slow suites in full: simulation, crash loops, mutants, a soak
 #   make test-compose              all tests, also against MinIO and fake-gcs-server of docker-compose.yml
 #   make contract                  the storage contract as a table, backend by test
 #   make lint types docs           what CI checks besides

@@ -41,9 +41,9 @@ def abort_old_uploads(ask: Ask, *, url: str, bucket: str, prefix: str, older_tha
         for upload in list(_old_uploads(ask, url, bucket, prefix, older_than)):
             aborted += _abort(ask, url, bucket, upload)
     except StorageError as error:
-        # NoSuchUpload: what rclone answers, which takes the request for another one.
-        refused = isinstance(error, StorageAccessError) or is_refused_request(error) or answer(error)[0] == _GONE
-        if not refused:
+        if answer(error)[0] == _GONE:
+            return aborted  # what rclone answers where no upload is under way
+        if not isinstance(error, StorageAccessError) and not is_refused_request(error):
             raise
         _logger.warning(
             "%s Unfinished uploads, if there are any, stay: allow s3:ListBucketMultipartUploads and "

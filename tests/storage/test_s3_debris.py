@@ -85,11 +85,10 @@ def test_unfinished_uploads_of_the_store_are_ended(servers: Servers, name: str) 
         assert other.raw.unfinished_uploads() == ["b.state/models/big"]
 
 
-def test_a_server_that_does_not_list_uploads_is_reported(servers: Servers, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_that_says_that_there_is_no_such_upload_has_none(servers: Servers) -> None:
+    """As rclone does, as long as nobody has begun one."""
     target = servers.target("rclone")
-    with caplog.at_level(logging.WARNING):
-        assert open_storage(target.url, target.storage_options).abort_unfinished_uploads(timedelta(0)) == 0
-    assert "lifecycle rule" in caplog.text
+    assert open_storage(target.url, target.storage_options).abort_unfinished_uploads(timedelta(0)) == 0
 
 
 @pytest.mark.parametrize("name", [name for name in target_names() if name in ("local", "memory", "fake-gcs")])

@@ -1,0 +1,1 @@
+"""Deterministic simulation of the real code: see :mod:`tests.simulation.schedule`."""

@@ -1,0 +1,243 @@
+"""Breaks the code under test on purpose, one step of the protocol at a time: the simulation must notice.
+
+A mutant is the source of a module with a few of its lines changed. It is made when the module is imported, in a process
+of its own, so that whoever has imported a name of the module has the mutant's.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, ModuleType
+
+from typing_extensions import override
+
+__all__ = ["MUTANTS", "Mutant", "mutate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A mistake.
+
+    Attributes:
+        module: Where, below ``statevault.state_persistence``.
+        changes: Pieces of its source, each of which occurs once, and what takes their place.
+    """
+
+    module: str
+    changes: tuple[tuple[str, str], ...]
+
+
+MUTANTS: dict[str, Mutant] = {
+    # -- saving
+    "the session is put after the look at the base": Mutant(
+        "commit",
+        (
+            ("    _put_session(storage, session)\n    if ", "    if "),
+            (
+                "        content = upload_files(storage, key.state, request.snapshot, base)\n",
+                "        _put_session(storage, session)\n"
+                "        content = upload_files(storage, key.state, request.snapshot, base)\n",
+            ),
+        ),
+    ),
+    "there is no session": Mutant("commit", (("    _put_session(storage, session)\n    if ", "    if "),)),
+    "the session does not name the base": Mutant(
+        "commit", (("base=None if base is None else base.key.state,", "base=None,"),)
+    ),
+    "the base's tombstone is not looked for": Mutant(
+        "commit",
+        (("if base is not None and catalog.is_tombstoned(base.key):", "if base is not None and base.key is None:"),),
+    ),
+    "the manifest is put after the marker": Mutant(
+        "commit",
+        (
+            ("    storage.put(manifest_key(key.state), stored)\n", ""),
+            (
+                "    _put_marker(storage, key, marker)\n",
+                "    _put_marker(storage, key, marker)\n"
+                "    storage.put(manifest_key(key.state), compress_chunk(manifest.pack()))\n",
+            ),
+        ),
+    ),
+    "the session goes before the marker is put": Mutant(
+        "commit",
+        (
+            (
+                "    _put_marker(storage, key, marker)\n",
+                "    storage.delete([session_key(key.state)])\n    _put_marker(storage, key, marker)\n",
+            ),
+        ),
+    ),
+    "a marker without an answer is taken for put": Mutant(
+        "commit", (("if error.transient and _is_there(storage, commit_key(*key), marker):", "if error.transient:"),)
+    ),
+    "the fences are not looked at": Mutant(
+        "commit", (("for fence in (abort_key(key.state), tombstone_key(*key)):", "for fence in ():"),)
+    ),
+    "the abort is not looked for": Mutant(
+        "commit",
+        (("for fence in (abort_key(key.state), tombstone_key(*key)):", "for fence in (tombstone_key(*key),):"),),
+    ),
+    "a failed save leaves no tombstone": Mutant(
+        "commit",
+        (("        put_tombstone(storage, key, by=session.writer, reason=", "        _logger.debug("),),
+    ),
+    "sequences are counted from markers alone": Mutant(
+        "catalog",
+        (
+            (
+                "max((key.sequence for key in (*self.commits, *self.tombstones)), default=0)",
+                "max((key.sequence for key in self.commits), default=0)",
+            ),
+        ),
+    ),
+    "a name is not looked at again": Mutant(
+        "commit", (("if request.name is not None or not names.are_fine:", "if request.name is not None and not key:"),)
+    ),
+    # -- pruning
+    "a prune of a dead writer puts no abort": Mutant(
+        "removal",
+        (
+            (
+                "        storage.put(abort_key(key.state), AbortRecord(state=key.state, by=by, at=now).to_json())\n",
+                "",
+            ),
+        ),
+    ),
+    "a prune looks for the marker before it puts the abort": Mutant(
+        "removal",
+        (
+            (
+                "        storage.put(abort_key(key.state), AbortRecord(state=key.state, by=by, at=now).to_json())\n"
+                "        if not storage.exists(commit_key(*key)):\n",
+                "        missing = not storage.exists(commit_key(*key))\n"
+                "        storage.put(abort_key(key.state), AbortRecord(state=key.state, by=by, at=now).to_json())\n"
+                "        if missing:\n",
+            ),
+        ),
+    ),
+    "commits are listed before sessions": Mutant(
+        "prune",
+        (
+            ("    commits = catalog.commits()\n", ""),
+            (
+                "    sessions = [session.record for session in read_sessions(storage)]\n",
+                "    commits = catalog.commits()\n"
+                "    sessions = [session.record for session in read_sessions(storage)]\n",
+            ),
+        ),
+    ),
+    "bases of live sessions are not protected": Mutant(
+        "prune",
+        (
+            (
+                "bases = {session.base for session in sessions if session.base is not None and",
+                "bases = {session.base for session in sessions if session.base is None and",
+            ),
+        ),
+    ),
+    "what visible states reuse is not protected": Mutant(
+        "prune", (("if not folders.isdisjoint(_reuses(catalog, key)):", "if not _reuses:"),)
+    ),
+    "the markers of bases go": Mutant(
+        "prune",
+        (
+            (
+                "done = [key for key in listing.commits if key.state in dead.keys() - sheltered]",
+                "done = [key for key in listing.commits if key.state in dead]",
+            ),
+        ),
+    ),
+    # -- pins
+    "a prune has no intent": Mutant("removal", (("    storage.put(intent_key(prune), intent.to_json())\n", ""),)),
+    "a prune lists the pins before its intent": Mutant(
+        "removal",
+        (
+            ("    storage.put(intent_key(prune), intent.to_json())\n", ""),
+            (
+                "    removed = [key for key in states if key.state not in pinned]\n",
+                "    removed = [key for key in states if key.state not in pinned]\n"
+                "    storage.put(intent_key(prune), intent.to_json())\n",
+            ),
+        ),
+    ),
+    "a prune's intent goes before the tombstones are there": Mutant(
+        "removal",
+        (
+            ("    storage.delete([intent_key(prune)])\n    return removed", "    return removed"),
+            (
+                "    removed = [key for key in states if key.state not in pinned]\n",
+                "    removed = [key for key in states if key.state not in pinned]\n"
+                "    storage.delete([intent_key(prune)])\n",
+            ),
+        ),
+    ),
+    "intents are not looked at when a state is pinned": Mutant(
+        "pins", (("    intent = _intent(storage, key.state)\n", "    intent = None\n"),)
+    ),
+    "the tombstone is looked for before the intents": Mutant(
+        "pins",
+        (
+            (
+                "    intent = _intent(storage, key.state)\n",
+                "    tombstoned = storage.exists(tombstone_key(*key))\n    intent = _intent(storage, key.state)\n",
+            ),
+            ("    if storage.exists(tombstone_key(*key)) or", "    if tombstoned or"),
+        ),
+    ),
+    # -- reading, collecting
+    "a missing object is always taken for damage": Mutant(
+        "download", (("        if self._catalog.is_tombstoned(self._key):\n", "        if False:\n"),)
+    ),
+    "tombstones are not looked at": Mutant(
+        "catalog", (("return [key for key in self.commits if key.state not in dead]", "return list(self.commits)"),)
+    ),
+}
+
+
+def mutate(name: str) -> None:
+    """Make a mutant of a module that is not yet imported.
+
+    Raises:
+        ValueError: A piece of source that is to be changed does not occur once: the mutant has to follow the code.
+    """
+    mutant = MUTANTS[name]
+    sys.meta_path.insert(0, _Finder(f"statevault.state_persistence.{mutant.module}", mutant))
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def __init__(self, module: str, mutant: Mutant) -> None:
+        self._module = module
+        self._mutant = mutant
+
+    @override
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self._module:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        assert spec is not None
+        assert spec.origin is not None
+        spec.loader = _Loader(fullname, spec.origin, self._mutant)
+        return spec
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    def __init__(self, fullname: str, path: str, mutant: Mutant) -> None:
+        super().__init__(fullname, path)
+        self._mutant = mutant
+
+    @override
+    def get_code(self, fullname: str) -> CodeType:
+        source = Path(self.path).read_text(encoding="utf-8")
+        for old, new in self._mutant.changes:
+            if source.count(old) != 1:
+                raise ValueError(f"{self.path} has {source.count(old)} times {old!r}: bring the mutant up to date")
+            source = source.replace(old, new)
+        return compile(source, self.path, "exec")
