@@ -18,7 +18,7 @@ def refuse_unasked(*, yes: bool) -> None:
     Raises:
         typer.BadParameter: Nobody can, and there is no ``--yes``.
     """
-    if not yes and not sys.stdin.isatty():
+    if not yes and (sys.stdin is None or not sys.stdin.isatty()):
         raise typer.BadParameter("nobody can be asked here: add --yes to remove without asking")
 
 
@@ -26,8 +26,12 @@ def confirm(question: str, *, yes: bool) -> None:
     """Ask on the terminal, unless the answer was given with the command.
 
     Raises:
-        typer.Exit: The answer is no.
+        typer.Exit: The answer is no, or Ctrl-C.
     """
-    if not yes and not typer.confirm(question, default=False, err=True):
+    try:
+        agreed = yes or typer.confirm(question, default=False, err=True)
+    except typer.Abort:
+        raise typer.Exit(130) from None
+    if not agreed:
         typer.echo("Nothing was removed.", err=True)
         raise typer.Exit(1)

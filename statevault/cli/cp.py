@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from statevault.cli.failures import exit_code, reported
-from statevault.cli.options import AsJson, StorageOptions, opened, parsed_storage_options
+from statevault.cli.options import AsJson, StorageOptions, opened, own_names, parsed_storage_options
 from statevault.cli.output import console, counted, plain, print_json, progress, size
 from statevault.errors import CorruptStateError, StatePrunedError
 from statevault.state_persistence import StateStore
@@ -60,7 +60,7 @@ def cp(
             opened(source, pairs[0]) as here,
             StateStore(target, storage_options=parsed_storage_options(pairs[1])) as there,
         ):
-            names = None if states is None else [here.info(name).name for name in states]
+            names = None if states is None else own_names(here, states)
             infos = [info for info in here.states() if names is None or info.name in names]
             try:
                 with progress(

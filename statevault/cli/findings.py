@@ -123,10 +123,10 @@ def _store(storage: Storage) -> Iterator[Finding]:
             yield Finding("store", "ok", "none yet", "the first save makes one")
             return
         listing = catalog.listing()
+        records = catalog.records(listing.visible)
     except FormatError as error:
         yield Finding("store", "fails", str(error), "statevault neither reads nor writes anything here")
         return
-    records = catalog.records(listing.visible)
     damaged = [str(record) for record in records if isinstance(record, CorruptStateError)]
     sound = [record for record in records if not isinstance(record, CorruptStateError)]
     found = f"format {FORMAT_VERSION}, {counted(len(records), 'state')}"

@@ -7,10 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from statevault.errors import StoreNotFoundError
+from statevault.errors import StateNotFoundError, StoreNotFoundError
 from statevault.state_persistence import StateStore
 
-__all__ = ["AsJson", "StateArgument", "StorageOptions", "StoreArgument", "opened", "parsed_storage_options"]
+__all__ = [
+    "AsJson",
+    "StateArgument",
+    "StorageOptions",
+    "StoreArgument",
+    "opened",
+    "own_names",
+    "parsed_storage_options",
+]
 
 StoreArgument = Annotated[
     str, typer.Argument(metavar="URL", help="The store: a path, or s3://bucket/prefix, gs://bucket/prefix, …")
@@ -51,6 +59,25 @@ def parsed_storage_options(pairs: list[str] | None) -> dict[str, Any]:
         except ValueError:
             place[last] = text
     return options
+
+
+def own_names(store: StateStore, states: list[str]) -> list[str]:
+    """The names of states of a store, which must all be there; no marker but that of 'latest' is read.
+
+    Raises:
+        StateNotFoundError: One is not there, or is a path into another store.
+    """
+    known = set(store.names())
+    names = []
+    for state in states:
+        if state in known:
+            names.append(state)
+            continue
+        info = store.info(state)  # says what is wrong with any but "latest" and a path
+        if info.path != store.path(info.name):
+            raise StateNotFoundError(f"{state} is not in {store.url}: name that store instead")
+        names.append(info.name)
+    return names
 
 
 def opened(url: str, pairs: list[str] | None) -> StateStore:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from statevault.cli.failures import reported
-from statevault.cli.options import AsJson, StateArgument, StorageOptions, StoreArgument, opened
+from statevault.cli.options import AsJson, StateArgument, StorageOptions, StoreArgument, opened, own_names
 from statevault.cli.output import console, counted, plain, print_json
 from statevault.errors import StateNotFoundError
 
@@ -23,7 +23,7 @@ def pin(
 ) -> None:
     """Keep a state whatever retention says, until it is unpinned. When the command ends well, the pin holds."""
     with reported(as_json=as_json), opened(url, storage_option) as store:
-        found = store.info(state).name
+        [found] = own_names(store, [state])
         store.pin(found, name)
         if as_json:
             print_json({"state": found, "pin": name})
@@ -42,7 +42,7 @@ def unpin(
 ) -> None:
     """Take pins off a state, so that retention may remove it again."""
     with reported(as_json=as_json), opened(url, storage_option) as store:
-        found = store.info(state).name
+        [found] = own_names(store, [state])
         count = store.unpin(found, name)
         if not count:
             what = "pins" if name is None else f"pin {name!r}"

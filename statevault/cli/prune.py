@@ -72,7 +72,7 @@ def prune(
     Shows them first, and why. A state that any --keep rule keeps stays. --max-size bounds the whole: --keep-last 5
     --max-size 50GB keeps the five newest states, or fewer if they need more than 50 GB together.
 
-    Whatever the rules say, these stay, and do not count: the newest state, the newest that was not saved after an
+    Whatever the rules say, these stay as well: the newest state, the newest that was not saved after an
     error, and pinned ones.
     """
     rules = keep_rules(

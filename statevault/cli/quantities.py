@@ -10,11 +10,11 @@ import typer
 __all__ = ["parsed_duration", "parsed_size"]
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?)b?|b)?", re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(min|[smhdwy])", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(min|[shdwy])", re.IGNORECASE)
+_LONGEST = 32
 _POWERS = {letter: power for power, letter in enumerate("kmgtp", start=1)}
 _UNITS = {
     "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
     "min": timedelta(minutes=1),
     "h": timedelta(hours=1),
     "d": timedelta(days=1),
@@ -31,7 +31,7 @@ def parsed_size(text: str) -> int:
     """
     match = _SIZE.fullmatch(text.strip())
     count = 0
-    if match is not None:
+    if match is not None and len(text) <= _LONGEST:
         power = _POWERS.get((match[2] or "").lower(), 0)
         count = int(float(match[1]) * (1024 if match[3] else 1000) ** power)
     if count < 1:
@@ -54,5 +54,5 @@ def parsed_duration(text: str) -> timedelta:
     except OverflowError:
         rest = text
     if rest or text.strip() == "":
-        raise typer.BadParameter(f"{text!r} is no length of time: write 90s, 30min, 12h, 30d, 2w or 1y")
+        raise typer.BadParameter(f"{text!r} is no length of time: write 90s, 30min, 12h, 30d, 2w or 1y; months in days")
     return total

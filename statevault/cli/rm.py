@@ -10,7 +10,7 @@ import typer
 
 from statevault.cli.confirm import Yes, confirm, refuse_unasked
 from statevault.cli.failures import reported
-from statevault.cli.options import AsJson, StorageOptions, StoreArgument, opened
+from statevault.cli.options import AsJson, StorageOptions, StoreArgument, opened, own_names
 from statevault.cli.output import print_json, size
 from statevault.cli.prune import print_result
 from statevault.errors import CorruptStateError, StateVaultError
@@ -46,14 +46,12 @@ def rm(
 
 def _removable(store: StateStore, states: list[str]) -> list[str]:
     """The names of states, in their order, if all of them are there and none is pinned."""
-    known, pins = store.names(), store.pins()
-    names = set()
-    for state in states:
-        name = state if state in known else store.info(state).name  # which says what is wrong with any but "latest"
-        if name in pins:
+    names = set(own_names(store, states))
+    known, pins = store.names(), store.pins()  # listed after "latest" was found: it is among them
+    for name in known:
+        if name in names and name in pins:
             raise StateVaultError(
                 f"{name!r} is pinned ({', '.join(pins[name])}), so nothing was removed: take the pins off with "
                 f"`statevault unpin` first"
             )
-        names.add(name)
     return [name for name in known if name in names]

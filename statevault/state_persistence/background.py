@@ -36,19 +36,26 @@ class _Job(Generic[R]):
 
     def run(self) -> None:
         if not self.future.set_running_or_notify_cancel():
-            self.discard()
+            self._discard()
             return
         try:
             result = self.publish()
         except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
-            self.discard()
+            self._discard()
             self.future.set_exception(error)
         else:
-            self.discard()
+            self._discard()
             self.future.set_result(result)
 
+    def _discard(self) -> None:
+        try:
+            self.discard()
+        except BaseException:
+            # Whatever became of the job, somebody waits for its future.
+            _logger.exception("what a save leaves behind could not be removed")
+
     def supersede(self) -> None:
-        self.discard()
+        self._discard()
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(SaveSupersededError("a newer snapshot took the place of this one"))
 
@@ -81,6 +88,8 @@ class BackgroundPublisher(Generic[R]):
         """
         if self._pid != os.getpid():
             self._start_anew()  # a forked child: what runs and waits is its parent's, and so is the lock's state
+        if not replaceable and threading.current_thread() is self._thread:
+            raise StateVaultError("a callback of a save can't wait for another one: use save_state_async()")
         job = _Job(publish, discard, replaceable)
         with self._condition:
             if self._closed:

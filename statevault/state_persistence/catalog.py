@@ -153,9 +153,11 @@ class Catalog:
             UnsupportedVersionError: It was written by a newer version.
             StorageError: The storage failed.
         """
-        if key not in self._markers:
-            self._markers[key] = self._read(key)
-        return self._markers[key]
+        # Not asked for twice: a prune in another thread may forget it in between.
+        record = self._markers.get(key)
+        if record is None:
+            record = self._markers[key] = self._read(key)
+        return record
 
     def records(self, keys: Iterable[StateKey]) -> list[CommitRecord | CorruptStateError]:
         """Read many markers, several at once; a state that was pruned meanwhile is left out.
@@ -180,7 +182,8 @@ class Catalog:
         elif missing:
             with ThreadPoolExecutor(min(_READERS, len(missing)), "statevault-catalog") as pool:
                 list(pool.map(fetch, missing))
-        return [self._markers.get(key) or damaged[key] for key in keys if key in self._markers or key in damaged]
+        found = (self._markers.get(key) or damaged.get(key) for key in keys)
+        return [record for record in found if record is not None]
 
     def find(self, name: str) -> StateKey:
         """Find a visible state.

@@ -59,7 +59,8 @@ class KeptStates(StoredStates):
         Raises:
             TypeError: `states` is one state, and not several.
             StateNotFoundError: A path is not one of this store.
-            FormatError: A record of the store can't be read: nothing was deleted.
+            FormatError: A record of the store can't be read: no data was deleted; what is not visible any more by then
+                is freed by the next removal.
             StorageError: The storage failed; call again to go on.
         """
         names = self._own_names(states, "remove")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from datetime import datetime
 
 from statevault.errors import InvalidNameError
@@ -40,7 +41,9 @@ class StateNames:
 
     def next(self, created_at: datetime, taken: set[str]) -> str:
         """Make a name that is not in `taken`: a coarse format or a clock that jumped back gets a suffix."""
-        name = check_state_name(created_at.astimezone().strftime(self._format))
+        with suppress(OverflowError, OSError, ValueError):  # at the edge of the calendar
+            created_at = created_at.astimezone()
+        name = check_state_name(created_at.strftime(self._format))
         stem, dot, extension = name.rpartition(".") if name.endswith(_SUFFIX) else (name, "", "")
         with self._lock:
             candidate = name

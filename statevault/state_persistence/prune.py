@@ -98,7 +98,8 @@ def prune(
         stale_after: How old a session without a marker is when its writer is taken for dead; never one of `by`.
 
     Raises:
-        FormatError: A record can't be read: nothing was deleted, since it might have protected something.
+        FormatError: A record can't be read: no data was deleted, since it might have protected something. States that
+            had got their tombstone by then are gone all the same; the next prune frees their room.
         CorruptStateError: Likewise for a commit marker or a manifest.
         StatePrunedError: Likewise for a marker that has gone without a tombstone.
         StorageError: The storage failed; the next prune goes on where this one stopped.
@@ -114,7 +115,8 @@ def prune(
         # What made the caller choose them, newer states, must be there to stay.
         storage.settle(VAULT)
     removed = remove_states(storage, unpinned, by=by, reason=reason)
-    spared += [key.state for key in unpinned if key not in set(removed)]
+    gone = set(removed)
+    spared += [key.state for key in unpinned if key not in gone]
     give_up_stale(storage, catalog, by=by, stale_after=stale_after)
     swept = sweep(storage, catalog, buried=frozenset(removed))
     result = PruneResult(tuple(key.state for key in removed), tuple(spared), len(swept.garbage), swept.freed)

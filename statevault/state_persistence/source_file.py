@@ -21,6 +21,7 @@ from statevault.storage import Buffer
 __all__ = ["Source", "SourceFile"]
 
 _READ_BYTES = 4 * 1024**2
+_DECODED_BYTES = 16 * 1024**2
 _MAX_GAP = 128 * 1024
 _READS_AHEAD = 3
 
@@ -142,6 +143,7 @@ class SourceFile:
 def _reads(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
     """Group chunks, in the order of the file, that lie one after the other in one object."""
     group: list[Chunk] = []
+    decoded = 0
     for chunk in chunks:
         if group:
             end = group[-1].offset + group[-1].stored
@@ -149,9 +151,11 @@ def _reads(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
                 chunk.object != group[0].object
                 or not end <= chunk.offset <= end + _MAX_GAP
                 or chunk.offset + chunk.stored - group[0].offset > _READ_BYTES
+                or decoded + chunk.size > _DECODED_BYTES
             ):
                 yield group
-                group = []
+                group, decoded = [], 0
         group.append(chunk)
+        decoded += chunk.size
     if group:
         yield group

@@ -176,10 +176,15 @@ def _remove(path: Path) -> None:
     """Remove a folder, also one in which a component made something read-only."""
     shutil.rmtree(path, ignore_errors=True)
     if path.exists():
-        path.chmod(_MODE_PRIVATE)
+        with suppress(OSError):
+            path.chmod(_MODE_PRIVATE)
         for folder, names, _ in os.walk(path):
             for name in names:
-                (Path(folder) / name).chmod(_MODE_PRIVATE)
+                below = Path(folder, name)
+                # os.walk() names links to folders too, and chmod() would follow them.
+                if not below.is_symlink():
+                    with suppress(OSError):
+                        below.chmod(_MODE_PRIVATE)
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -52,7 +52,7 @@ def check_access(storage: Storage) -> Access:
         return True
 
     there: list[str] = []
-    attempt("list", lambda: there.extend(info.key for info in storage.list(_RECORDS)))
+    attempt("list", lambda: there.extend(info.key for info in storage.list(_RECORDS) if info.size))
     try:
         if attempt("write", lambda: storage.put(key, _BODY)):
             attempt("read", lambda: storage.get(key))

@@ -68,7 +68,8 @@ class LocalStorage(Storage):
         self._in_doubt: set[str] = set()
         # Keys whose removal a failed fsync should have brought onto the medium, and which can't be removed again.
         self._may_come_back: set[str] = set()
-        if self.root.exists() and not self.root.is_dir():
+        # os.path: what can't be looked at is told by the first call.
+        if os.path.exists(self.root) and not os.path.isdir(self.root):  # noqa: PTH110, PTH112
             msg = f"{self.root} is a file, so no store can lie there. Give the path of a folder."
             raise StoreNotFoundError(msg, url=self.url)
 
@@ -209,10 +210,17 @@ class LocalStorage(Storage):
             folder = f"{folder}/{segment}"
             try:
                 if stat.S_ISLNK(os.lstat(folder).st_mode):
-                    msg = f"{folder} is a symbolic link, and a store follows none. Remove it, or move the store there."
-                    raise StorageAccessError(msg, url=self.url, key=key)
+                    raise self._link_refused(folder, key)
             except (FileNotFoundError, NotADirectoryError):
                 return
+            except StorageError:
+                raise
+            except OSError as error:
+                raise storage_error(error, url=self.url, key=key, what=f"Can't look at {folder}") from error
+
+    def _link_refused(self, path: str, key: str) -> StorageAccessError:
+        msg = f"{path} is a symbolic link, and a store follows none. Replace it by what it leads to."
+        return StorageAccessError(msg, url=self.url, key=key)
 
     def _not_found(self, key: str) -> ObjectNotFoundError:
         return ObjectNotFoundError(f"There is no object {key} in {self.root}.", url=self.url, key=key)
@@ -281,6 +289,9 @@ class LocalStorage(Storage):
                 raise storage_error(error, url=self.url, key=folder + name, what=what) from error
             if stat.S_ISREG(status.st_mode):
                 yield _info(folder + name, status)
+            elif folder and stat.S_ISLNK(status.st_mode):
+                # To pass over a record would be to say that it is not there. A link in the root may be anybody's.
+                raise self._link_refused(f"{self.root}/{folder}{name}", folder + name)
 
 
 def _raise_unless_gone(error: OSError) -> None:

@@ -61,15 +61,19 @@ def _old_uploads(ask: Ask, url: str, bucket: str, prefix: str, older_than: timed
             f"Can't list the unfinished uploads of {url}",
             "",
         )
-        latest = _time_of(page) - older_than
+        now = _time_of(page)
         for upload in page.get("Uploads") or ():
             # Some servers do not look at the prefix.
-            if upload["Key"].startswith(prefix) and upload["Initiated"] <= latest:
+            if upload["Key"].startswith(prefix) and now - upload["Initiated"] >= older_than:
                 yield upload
-        marker = {"KeyMarker": page.get("NextKeyMarker"), "UploadIdMarker": page.get("NextUploadIdMarker")}
-        if not page.get("IsTruncated") or not marker["KeyMarker"] or marker.items() <= request.items():
+        following = {"Bucket": bucket, "Prefix": prefix}
+        for name in ("KeyMarker", "UploadIdMarker"):
+            if page.get(f"Next{name}"):
+                following[name] = page[f"Next{name}"]
+        # A server that says the same page again would say it for ever.
+        if not page.get("IsTruncated") or "KeyMarker" not in following or following == request:
             return
-        request |= {name: value for name, value in marker.items() if value}
+        request = following
 
 
 def _time_of(page: dict[str, Any]) -> datetime:

@@ -42,8 +42,13 @@ class Cleanup:
             self._changed.notify_all()
             if self._thread is None:
                 # A daemon, so that a storage that hangs does not keep the process from ending.
-                self._thread = threading.Thread(target=self._run, name="statevault-cleanup", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="statevault-cleanup", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the system has no thread to give; the next state tries again
+                    self._failures.append(error)
+                else:
+                    self._thread = thread
 
     def take_failures(self) -> list[BaseException]:
         """What went wrong since this was asked last, oldest first."""

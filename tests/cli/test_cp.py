@@ -124,6 +124,15 @@ def test_damage_is_named_the_others_are_copied_and_the_exit_code_is_4(url: str, 
     assert [state["name"] for state in invoked("ls", str(tmp_path / "to"), "--json").json] == ["a.state", "c.state"]
 
 
+def test_a_state_that_is_named_and_damaged_keeps_no_other_from_being_copied(url: str, tmp_path: Path) -> None:
+    marker = next(Path(url, "_vault", "commits").glob("*.b.state"))
+    marker.write_bytes(b"garbage")
+    run = invoked("cp", url, str(tmp_path / "to"), "a.state", "b.state", "c.state")
+    assert run.code == 4
+    assert "DAMAGED  b.state" in run.out
+    assert [state["name"] for state in invoked("ls", str(tmp_path / "to"), "--json").json] == ["a.state", "c.state"]
+
+
 def test_a_store_that_is_not_there_and_a_state_that_is_not(url: str, tmp_path: Path) -> None:
     run = invoked("cp", str(tmp_path / "typo"), str(tmp_path / "to"))
     assert (run.code, "no store at" in run.err) == (3, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -277,3 +278,17 @@ def test_a_store_that_is_not_there_is_an_error_and_is_not_made(verb: str, tmp_pa
     assert run.code == 3
     assert json.loads(run.err)["error"]["kind"] == "StoreNotFoundError"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["rm", "--yes"], ["pin"], ["unpin"]])
+def test_the_path_of_a_state_of_another_store_is_not_taken_for_its_name(
+    url: str, command: list[str], tmp_path: Path
+) -> None:
+    shutil.copytree(url, tmp_path / "other")
+    state = names(url)[0]
+    result = invoked(command[0], url, f"{tmp_path}/other/{state}", *command[1:])
+    assert result.code == 3
+    assert "is not in" in result.err
+    assert names(url) == names(str(tmp_path / "other"))
+    assert invoked("rm", url, f"{url}/{state}", "--yes").code == 0
+    assert state not in names(url)

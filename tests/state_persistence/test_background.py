@@ -175,3 +175,37 @@ def test_a_store_that_could_not_be_closed_in_time_can_be_closed_later() -> None:
         gate.open.set()
         store.close(timeout=30.0)
     assert future.result(0).name in {key.split("/")[0] for key in storage.objects}
+
+
+def test_a_snapshot_that_can_not_be_removed_keeps_nobody_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    def discard() -> None:
+        raise OSError("read-only file system")
+
+    publisher: BackgroundPublisher[int] = BackgroundPublisher()
+    assert publisher.submit(lambda: 7, discard=discard, replaceable=False).result(30) == 7
+    publisher.close()
+    assert "read-only file system" in caplog.text
+
+
+def test_a_callback_of_a_save_can_not_wait_for_another_one() -> None:
+    publisher: BackgroundPublisher[int] = BackgroundPublisher()
+    errors: list[StateVaultError] = []
+
+    def again(_: object) -> None:
+        try:
+            publisher.submit(lambda: 2, discard=lambda: None, replaceable=False)
+        except StateVaultError as error:
+            errors.append(error)
+
+    go_on = threading.Event()
+
+    def publish() -> int:
+        assert go_on.wait(30)
+        return 1
+
+    future = publisher.submit(publish, discard=lambda: None, replaceable=False)
+    future.add_done_callback(again)
+    go_on.set()
+    assert future.result(30) == 1
+    publisher.close()
+    assert "save_state_async" in str(errors[0])

@@ -663,3 +663,14 @@ def _run(script: str, root: Path) -> None:
     command = [sys.executable, "-c", textwrap.dedent(script), str(root)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("linked", ["_vault/commits", "_vault/commits/000000000001.a.state"])
+def test_a_listing_does_not_pass_over_a_link(tmp_path: Path, linked: str) -> None:
+    """As other tools make them of files: a store whose records are links must not look empty."""
+    storage = LocalStorage(tmp_path / "store")
+    storage.put("_vault/commits/000000000001.a.state", b"x")
+    (tmp_path / "store" / linked).rename(tmp_path / "moved")
+    (tmp_path / "store" / linked).symlink_to(tmp_path / "moved")
+    with pytest.raises(StorageAccessError, match="symbolic link"):
+        list(storage.list("_vault/"))

@@ -12,6 +12,7 @@ import pytest
 
 from statevault.errors import StorageError
 from statevault.storage import Storage, open_storage
+from statevault.storage.s3_debris import abort_old_uploads
 from tests.servers import (
     ScriptedAnswer,
     ScriptedRequest,
@@ -117,6 +118,18 @@ def test_a_refusal_is_reported_and_no_error(status: int, code: str, caplog: pyte
     with scripted_server(lambda request: refusal) as endpoint, caplog.at_level(logging.WARNING):
         assert opened(endpoint).abort_unfinished_uploads(timedelta(1)) == 0
     assert "s3:AbortMultipartUpload" in caplog.text
+
+
+def test_a_server_that_says_the_same_page_again_is_not_asked_for_ever() -> None:
+    asked = 0
+
+    def ask(*_: object) -> dict[str, object]:
+        nonlocal asked
+        asked += 1
+        return {"Uploads": [], "IsTruncated": True, "NextKeyMarker": "a/b"}
+
+    assert abort_old_uploads(ask, url="s3://b/a", bucket="b", prefix="a/", older_than=timedelta(days=900_000)) == 0
+    assert asked == 2
 
 
 def test_another_failure_is_an_error() -> None:

@@ -65,7 +65,7 @@ def plan_retention(
 ) -> RetentionPlan:
     """Decide which states stay and which go.
 
-    Never removed, and not counted against what the policy keeps: the newest state, the newest that was not saved
+    Never removed, beside what the policy keeps: the newest state, the newest that was not saved
     after an error, the pinned ones, the one that the run has resumed from, and those of other names.
 
     Args:

@@ -84,7 +84,7 @@ class KeepPeriodic:
             newest: dict[str, DatedState] = {}
             for dated in newest_first:
                 newest.setdefault(f"{dated.time:{layout}}", dated)
-            for period, dated in islice(newest.items(), count):
+            for period, dated in islice(newest.items(), min(count, len(newest))):
                 periods[dated].append(f"{unit} {period}")
         return (
             _ahead(holdings)
