@@ -7,6 +7,7 @@ protect. The one use of clocks in the protocol: for waste, never for what is vis
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from statevault.errors import FormatError, ObjectNotFoundError
 from statevault.format.keys import INTENTS, abort_key, tombstone_key
 from statevault.format.records import AbortRecord, IntentRecord, TombstoneRecord
-from statevault.state_persistence.catalog import Catalog
+from statevault.state_persistence.catalog import Catalog, Listing
 from statevault.state_persistence.fetch import fetch_record
 from statevault.state_persistence.parallel import run_all
 from statevault.state_persistence.prune import Sweep, sweep
@@ -106,11 +107,18 @@ def _expired(storage: Storage, swept: Sweep, records_live: timedelta) -> list[st
     }
     kinds |= {abort_key(state): AbortRecord for state in listing.aborts - remains - dead}
     kinds |= {key: IntentRecord for key in listing.objects if key.startswith(INTENTS)}
-    latest = datetime.now(UTC) - records_live
+    # Now, by the earlier of two clocks: ours may have jumped ahead, and the backend's has come to its newest record.
+    now = datetime.now(UTC)
+    latest = min((max(_times(listing), default=now), now)) - records_live
     old = [key for key in kinds if (listing.objects[key].modified or latest) <= latest]
     with ThreadPoolExecutor(_CONCURRENT_READS, "statevault-collect") as pool:
         times = run_all(pool, lambda key: _written_at(storage, listing.objects[key], kinds[key]), old)
     return [key for key, at in zip(old, times, strict=True) if at is not None and _NO_CLOCK < at <= latest]
+
+
+def _times(listing: Listing) -> Iterator[datetime]:
+    """When the records were put, by the backend's clock, if it tells."""
+    return (info.modified for info in listing.objects.values() if info.modified is not None)
 
 
 def _written_at(storage: Storage, info: ObjectInfo, kind: type[_Dated]) -> datetime | None:
