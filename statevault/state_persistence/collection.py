@@ -21,6 +21,7 @@ from statevault.state_persistence.parallel import run_all
 from statevault.state_persistence.prune import Sweep, sweep
 from statevault.state_persistence.removal import give_up_stale
 from statevault.state_persistence.sessions import STALE_AFTER
+from statevault.state_persistence.shared_objects import SharedObjects
 from statevault.storage import ObjectInfo, Storage
 
 __all__ = ["RECORDS_LIVE", "CollectionResult", "collect"]
@@ -60,6 +61,7 @@ def collect(
     by: str,
     stale_after: timedelta = STALE_AFTER,
     records_live: timedelta = RECORDS_LIVE,
+    shared: SharedObjects | None = None,
 ) -> CollectionResult:
     """Look through the whole store, and delete what nobody needs.
 
@@ -69,12 +71,13 @@ def collect(
         by: Who collects.
         stale_after: How old a session without a marker, and an unfinished upload, is when its writer is taken for dead.
         records_live: How old a tombstone, abort or intent is when it goes, once nothing else is left of its state.
+        shared: What is known of the objects that the states need of each other.
 
     Raises:
         Exception: See :func:`~statevault.state_persistence.prune.prune`.
     """
     given_up = give_up_stale(storage, catalog, by=by, stale_after=stale_after)
-    swept = sweep(storage, catalog, whole_store=True)
+    swept = sweep(storage, catalog, shared, whole_store=True)
     expired = _expired(storage, swept, records_live)
     storage.delete(expired)
     uploads = storage.abort_unfinished_uploads(stale_after)

@@ -24,6 +24,7 @@ from statevault.state_persistence.retention import (
     protections,
 )
 from statevault.state_persistence.sessions import STALE_AFTER
+from statevault.state_persistence.shared_objects import SharedObjects
 from statevault.state_persistence.stored_states import StatePath, StoredStates
 from statevault.storage import Storage, normalized_url, parent_and_name
 
@@ -40,14 +41,16 @@ class KeptStates(StoredStates):
 
     def __init__(self, states_dir: StatePath | Storage, storage_options: Mapping[str, Any] | None = None) -> None:
         super().__init__(states_dir, storage_options)
-        self._inventory = Inventory(self._storage, self._catalog)
+        self._shared = SharedObjects.in_store(self._storage, self._catalog)
+        self._inventory = Inventory(self._storage, self._catalog, self._shared)
         self._writer = writer_name()
 
     def remove(self, states: Iterable[StatePath], *, reason: str = "removed by the user") -> PruneResult:
         """Remove states for good.
 
-        What it costs grows with what it removes. It also clears away what earlier removals and crashed saves left in
-        the folders of which the records tell; :meth:`gc` looks through the whole store.
+        What it costs grows with what it removes; only the first removal of a process reads the markers of all states,
+        and the manifests of those that share with what goes. It also clears away what earlier removals and crashed
+        saves left in the folders of which the records tell; :meth:`gc` looks through the whole store.
 
         Args:
             states: Names or paths of states of this store. Those that are gone, and pinned ones, are passed over.
@@ -64,7 +67,7 @@ class KeptStates(StoredStates):
             StorageError: The storage failed; call again to go on.
         """
         names = self._own_names(states, "remove")
-        return prune(self._storage, self._catalog, names, by=self._writer, reason=reason)
+        return prune(self._storage, self._catalog, names, by=self._writer, reason=reason, shared=self._shared)
 
     def plan_retention(
         self,
@@ -153,7 +156,7 @@ class KeptStates(StoredStates):
             CorruptStateError: A manifest that is needed to know what is garbage is damaged: nothing was deleted.
             StorageError: The storage failed; call again to go on.
         """
-        return collect(self._storage, self._catalog, by=self._writer, stale_after=stale_after)
+        return collect(self._storage, self._catalog, by=self._writer, stale_after=stale_after, shared=self._shared)
 
     def pin(self, state: StatePath, name: str = "pin") -> None:
         """Keep a state whatever retention says, until it is unpinned.

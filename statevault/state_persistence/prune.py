@@ -23,13 +23,13 @@ from statevault.format.keys import (
     state_prefix,
     tombstone_key,
 )
-from statevault.format.records import TombstoneRecord
+from statevault.format.records import CommitRecord, TombstoneRecord
 from statevault.state_persistence.catalog import Catalog, Listing
-from statevault.state_persistence.download import StateReader
 from statevault.state_persistence.fetch import fetch_record
 from statevault.state_persistence.parallel import run_all
 from statevault.state_persistence.removal import give_up_stale, remove_states
 from statevault.state_persistence.sessions import STALE_AFTER, read_sessions
+from statevault.state_persistence.shared_objects import SharedObjects
 from statevault.storage import ObjectInfo, Storage
 
 __all__ = ["PruneResult", "Sweep", "prune", "sweep"]
@@ -84,10 +84,12 @@ def prune(
     by: str,
     reason: str,
     stale_after: timedelta = STALE_AFTER,
+    shared: SharedObjects | None = None,
 ) -> PruneResult:
     """Remove states, and what crashed saves and earlier prunes left in the folders that they tell of.
 
-    What it costs grows with what it removes, not with what is kept.
+    What it costs grows with what it removes, not with what is kept, once the markers of the states and the manifests of
+    those that share are known.
 
     Args:
         storage: The store's objects.
@@ -96,6 +98,7 @@ def prune(
         by: Who prunes.
         reason: Why; kept in the tombstones.
         stale_after: How old a session without a marker is when its writer is taken for dead; never one of `by`.
+        shared: What is known of the objects that the states need of each other.
 
     Raises:
         FormatError: A record can't be read: no data was deleted, since it might have protected something. States that
@@ -118,7 +121,7 @@ def prune(
     gone = set(removed)
     spared += [key.state for key in unpinned if key not in gone]
     give_up_stale(storage, catalog, by=by, stale_after=stale_after)
-    swept = sweep(storage, catalog, buried=frozenset(removed))
+    swept = sweep(storage, catalog, shared, buried=frozenset(removed))
     result = PruneResult(tuple(key.state for key in removed), tuple(spared), len(swept.garbage), swept.freed)
     _logger.info(
         "Pruned %d states of %s: %d objects, %d bytes", len(removed), storage.url, result.objects, result.freed
@@ -127,13 +130,19 @@ def prune(
 
 
 def sweep(
-    storage: Storage, catalog: Catalog, *, buried: frozenset[StateKey] = frozenset(), whole_store: bool = False
+    storage: Storage,
+    catalog: Catalog,
+    shared: SharedObjects | None = None,
+    *,
+    buried: frozenset[StateKey] = frozenset(),
+    whole_store: bool = False,
 ) -> Sweep:
     """P2 to P8: delete what nobody needs of the states that have a tombstone.
 
     Args:
         storage: The store's objects.
         catalog: The store's states.
+        shared: What is known of the objects that they need of each other.
         buried: States whose tombstones the caller has put, so that they need not be read.
         whole_store: Look through all objects, not just the folders of states whose removal has not ended and those
             that these states refer to. Finds as well what landed after its state was given up.
@@ -141,9 +150,10 @@ def sweep(
     Raises:
         Exception: See :func:`prune`.
     """
+    shared = shared or SharedObjects.in_store(storage, catalog)
     for _ in range(_ROUNDS):
         try:
-            return _sweep_once(storage, catalog, buried, whole_store=whole_store)
+            return _sweep_once(storage, catalog, shared, buried, whole_store=whole_store)
         except _OutdatedError as outdated:
             _logger.debug("%s; looking again", outdated)
     raise StatePrunedError(f"others prune {storage.url} faster than this prune can look: prune again")
@@ -153,7 +163,9 @@ class _OutdatedError(Exception):
     """A record that was listed has gone: another prune is at work, and what was listed no longer tells all."""
 
 
-def _sweep_once(storage: Storage, catalog: Catalog, buried: frozenset[StateKey], *, whole_store: bool) -> Sweep:
+def _sweep_once(
+    storage: Storage, catalog: Catalog, shared: SharedObjects, buried: frozenset[StateKey], *, whole_store: bool
+) -> Sweep:
     # P2 to P5, in this order: what is listed later can only protect more.
     listing = catalog.listing()
     # The tombstones, and that markers are gone: another prune may have been killed before they were there to stay.
@@ -169,7 +181,7 @@ def _sweep_once(storage: Storage, catalog: Catalog, buried: frozenset[StateKey],
     bases = {session.base for session in sessions if session.base is not None and session.state not in dead}
     sheltered = _sheltered_folders(catalog, [key for key in commits if key.state in bases & dead.keys()])
     visible = [key for key in commits if key.state not in dead]
-    needed = _needed(storage, catalog, visible, folders - sheltered)
+    needed = _needed(catalog, shared, visible, folders - sheltered)
     # P7
     garbage = tuple(info for info in data if info.key not in needed and _state_of(info) not in sheltered)
     storage.delete([info.key for info in garbage])
@@ -181,6 +193,7 @@ def _sweep_once(storage: Storage, catalog: Catalog, buried: frozenset[StateKey],
     pins = [key for key in listing.objects if key.startswith(PINS) and _pinned_by(key) in dead.keys() - sheltered]
     storage.delete([*(commit_key(*key) for key in done), *over, *pins])
     catalog.forget(done)
+    shared.forget_others(visible)
     return Sweep(listing, data, garbage)
 
 
@@ -221,11 +234,13 @@ def _sheltered_folders(catalog: Catalog, bases: list[StateKey]) -> set[str]:
     Raises:
         _OutdatedError: The marker of a base has gone: its session has ended, perhaps well, since commits were listed.
     """
-    return {base.state for base in bases}.union(*(_reuses(catalog, base) for base in bases))
+    return {base.state for base in bases}.union(*(_record(catalog, base).reuses for base in bases))
 
 
-def _needed(storage: Storage, catalog: Catalog, visible: list[StateKey], folders: set[str]) -> set[str]:
-    """P6: the keys of the objects that visible states have, if they have some in the folders.
+def _needed(catalog: Catalog, shared: SharedObjects, visible: list[StateKey], folders: set[str]) -> set[str]:
+    """P6: the keys of the objects that visible states have in the folders of others, if they have some in these.
+
+    What is remembered of a state may be of one that has gone since it was listed. That only protects more.
 
     Raises:
         _OutdatedError: One of the states has gone since it was listed. What was saved on top of it meanwhile may need
@@ -234,14 +249,12 @@ def _needed(storage: Storage, catalog: Catalog, visible: list[StateKey], folders
     if not folders:
         return set()
     catalog.records(visible)  # several at once; looked at below
-    needed: set[str] = set()
-    for key in visible:
-        if not folders.isdisjoint(_reuses(catalog, key)):
-            try:
-                needed |= {entry.key for entry in StateReader(storage, catalog, catalog.record(key)).manifest.objects}
-            except StatePrunedError as gone:
-                raise _OutdatedError(str(gone)) from None
-    return needed
+    records = [_record(catalog, key) for key in visible]
+    try:
+        shares = shared.of(record for record in records if not folders.isdisjoint(record.reuses))
+    except StatePrunedError as gone:
+        raise _OutdatedError(str(gone)) from None
+    return {entry.key for state in shares.values() for share in state for entry in share.objects}
 
 
 def _check_tombstone(storage: Storage, listing: Listing, key: StateKey) -> None:
@@ -265,15 +278,15 @@ def _is_ours(info: ObjectInfo) -> bool:
     return not any(segment.startswith(".") for segment in info.key.split("/"))
 
 
-def _reuses(catalog: Catalog, key: StateKey) -> list[str]:
-    """The other states in whose folders a state has objects.
+def _record(catalog: Catalog, key: StateKey) -> CommitRecord:
+    """The marker of a state that was listed.
 
     Raises:
         _OutdatedError: Another prune has removed the state since it was listed.
         StatePrunedError: Its marker has gone without a tombstone: it was lost, and might have protected something.
     """
     try:
-        return catalog.record(key).reuses
+        return catalog.record(key)
     except StatePrunedError as gone:
         if catalog.is_tombstoned(key):
             raise _OutdatedError(str(gone)) from None

@@ -19,6 +19,7 @@ _UPLOAD = "state_persistence/upload.py"
 _COLLECTION = "state_persistence/collection.py"
 _CATALOG = "state_persistence/catalog.py"
 _DEADLINE = "state_persistence/deadline.py"
+_SHARED = "state_persistence/shared_objects.py"
 _REUSE = "state_persistence/reuse.py"
 
 
@@ -312,7 +313,7 @@ MUTANTS = (
     Mutant(
         "live sessions shelter the folder of their base alone",
         _PRUNE,
-        "    return {base.state for base in bases}.union(*(_reuses(catalog, base) for base in bases))\n",
+        "    return {base.state for base in bases}.union(*(_record(catalog, base).reuses for base in bases))\n",
         "    return {base.state for base in bases}\n",
         ("test_prune.py",),
     ),
@@ -326,15 +327,24 @@ MUTANTS = (
     Mutant(
         "what has gone protects nothing",
         _PRUNE,
-        "            except StatePrunedError as gone:\n                raise _OutdatedError(str(gone)) from None\n",
-        "            except StatePrunedError:\n                continue\n",
+        "        shares = shared.of(",
+        "        shares = shared.of_readable(",
         ("test_prune.py",),
+    ),
+    Mutant(
+        "what can't be read is remembered as needing nothing",
+        _SHARED,
+        "        except StatePrunedError:\n            return ()\n        except CorruptStateError as error:\n",
+        "        except (StatePrunedError, CorruptStateError) as error:\n"
+        "            self._shares[StateKey(record.sequence, record.state)] = ()\n",
+        ("test_retention_sizes.py",),
     ),
     Mutant(
         "a base that has gone shelters nothing",
         _PRUNE,
         "        if catalog.is_tombstoned(key):\n            raise _OutdatedError(str(gone)) from None\n",
-        "        if catalog.is_tombstoned(key):\n            return []\n",
+        "        if catalog.is_tombstoned(key):\n"
+        "            return CommitRecord.model_construct(state=key.state, sequence=key.sequence, reuses=[])\n",
         ("test_prune.py",),
     ),
     Mutant(
@@ -343,13 +353,13 @@ MUTANTS = (
         "        raise StatePrunedError(\n"
         '            f"the commit marker of {key.state!r} has gone without a tombstone: nothing was deleted"\n'
         "        ) from None\n",
-        "        return []\n",
+        "        return CommitRecord.model_construct(state=key.state, sequence=key.sequence, reuses=[])\n",
         ("test_meddling.py", "test_prune.py"),
     ),
     Mutant(
         "visible states protect nothing",
         _PRUNE,
-        "    needed = _needed(storage, catalog, visible, folders - sheltered)\n",
+        "    needed = _needed(catalog, shared, visible, folders - sheltered)\n",
         "    needed: set[str] = set()\n",
         ("test_prune.py",),
     ),

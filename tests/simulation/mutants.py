@@ -142,7 +142,8 @@ MUTANTS: dict[str, Mutant] = {
         ),
     ),
     "what visible states reuse is not protected": Mutant(
-        "prune", (("if not folders.isdisjoint(_reuses(catalog, key)):", "if not _reuses:"),)
+        "prune",
+        (("for record in records if not folders.isdisjoint(record.reuses))", "for record in records if not True)"),),
     ),
     "the markers of bases go": Mutant(
         "prune",

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statevault.errors import CorruptStateError, StateNotFoundError, StatePrunedError, StorageError
-from statevault.format.keys import manifest_key
+from statevault.format.keys import StateKey, manifest_key
 from statevault.format.manifest import ObjectEntry
 from statevault.format.records import CommitRecord, ManifestRef
 from statevault.state_persistence import KeepWithinSize, StateStore
-from statevault.state_persistence.retention import SharedObjects, StoredSizes
+from statevault.state_persistence.retention import StoredSizes
+from statevault.state_persistence.shared_objects import SharedObjects
 from tests.profiles import rounds
 from tests.state_persistence.components import Folder, store_with
 from tests.state_persistence.storages import DictStorage, WatchedStorage
@@ -166,10 +167,10 @@ def test_a_manifest_is_read_once_as_long_as_its_state_is_there() -> None:
     for _ in range(2):
         assert sizes_of(manifests, shared).together(["3"]) == 104 + MANIFEST
     assert manifests.reads == ["3"]
-    shared.forget_others({"3"})
+    shared.forget_others({StateKey(4, "3")})
     sizes_of(manifests, shared).together(["3"])
     assert manifests.reads == ["3"]
-    shared.forget_others({"0", "1"})
+    shared.forget_others({StateKey(1, "0"), StateKey(2, "1")})
     sizes_of(manifests, shared).together(["3"])
     assert manifests.reads == ["3", "3"]
 
@@ -212,6 +213,8 @@ def test_a_damaged_manifest_is_reported_once_and_counts_what_the_marker_says(
     for _ in range(2):
         assert sizes_of(manifests, shared).together(["3"]) == 4 + MANIFEST
     assert caplog.text.count("the manifest of 3 is damaged") == 1
+    with pytest.raises(CorruptStateError):
+        shared.of([record("3", CHAIN["3"])])  # as a prune asks: nothing was remembered in its place
 
 
 def test_a_state_that_was_pruned_meanwhile_shares_nothing() -> None:

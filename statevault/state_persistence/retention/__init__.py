@@ -8,7 +8,6 @@ from statevault.state_persistence.retention.holdings import DatedState, Holdings
 from statevault.state_persistence.retention.inventory import Inventory
 from statevault.state_persistence.retention.plan import Decision, RetentionPlan, plan_retention, protections
 from statevault.state_persistence.retention.policies import KeepBest, KeepLatest, KeepWithinSize, RetentionPolicy
-from statevault.state_persistence.retention.shared_objects import SharedObjects
 from statevault.state_persistence.retention.stored_sizes import StoredSizes
 from statevault.state_persistence.retention.times import KeepPeriodic, KeepWithin
 
@@ -26,7 +25,6 @@ __all__ = [
     "KeepWithinSize",
     "RetentionPlan",
     "RetentionPolicy",
-    "SharedObjects",
     "Sizes",
     "StoredSizes",
     "plan_retention",

@@ -8,14 +8,12 @@ from datetime import datetime
 
 from statevault.errors import CorruptStateError, StatePrunedError
 from statevault.format.keys import StateKey
-from statevault.format.manifest import ObjectEntry
 from statevault.format.records import CommitRecord
 from statevault.state_persistence.catalog import Catalog, Listing
-from statevault.state_persistence.download import StateReader
 from statevault.state_persistence.info import StateInfo
 from statevault.state_persistence.retention.holdings import Holdings
-from statevault.state_persistence.retention.shared_objects import SharedObjects
 from statevault.state_persistence.retention.stored_sizes import StoredSizes
+from statevault.state_persistence.shared_objects import SharedObjects
 from statevault.storage import Storage
 
 __all__ = ["Inventory"]
@@ -35,12 +33,13 @@ class Inventory:
     Args:
         storage: The store's objects.
         catalog: The store's states.
+        shared: What they need of each other.
     """
 
-    def __init__(self, storage: Storage, catalog: Catalog) -> None:
+    def __init__(self, storage: Storage, catalog: Catalog, shared: SharedObjects) -> None:
         self._storage = storage
         self._catalog = catalog
-        self._shared = SharedObjects(self._read_objects)
+        self._shared = shared
         self._infos: dict[StateKey, StateInfo] = {}
         self._reported: set[str] = set()
 
@@ -70,7 +69,7 @@ class Inventory:
 
     def _records(self, listing: Listing) -> list[CommitRecord]:
         visible = listing.visible
-        self._shared.forget_others({key.state for key in visible})
+        self._shared.forget_others(visible)
         records = []
         for record in self._catalog.records(visible):
             if isinstance(record, CorruptStateError):
@@ -83,9 +82,6 @@ class Inventory:
         # A remote path takes a moment to make, and thousands of them too long to be made anew after each save.
         known = self._infos.get(StateKey(record.sequence, record.state))
         return known or StateInfo.from_record(record, self._storage.path(record.state))
-
-    def _read_objects(self, record: CommitRecord) -> list[ObjectEntry]:
-        return StateReader(self._storage, self._catalog, record).manifest.objects
 
     def _report(self, damaged: CorruptStateError) -> None:
         if str(damaged) not in self._reported:

@@ -13,7 +13,7 @@ from itertools import islice
 
 from statevault.errors import StateNotFoundError
 from statevault.format.records import CommitRecord
-from statevault.state_persistence.retention.shared_objects import Share, SharedObject, SharedObjects
+from statevault.state_persistence.shared_objects import Share, SharedObject, SharedObjects
 
 __all__ = ["StoredSizes"]
 
@@ -82,7 +82,7 @@ class StoredSizes:
     def _needs(self, records: Iterable[CommitRecord]) -> defaultdict[str, _Need]:
         """What these states need together of the folders of others."""
         needs: defaultdict[str, _Need] = defaultdict(_Need)
-        for shares in self._shared.of(records).values():
+        for shares in self._shared.of_readable(records).values():
             for share in shares:
                 needs[share.folder].add(share)
         return needs
@@ -90,7 +90,7 @@ class StoredSizes:
     def _with_shares(self, names: Iterable[str]) -> Iterator[tuple[CommitRecord, tuple[Share, ...]]]:
         remaining, ahead = iter(names), _READ_AHEAD
         while records := [self._record(name) for name in islice(remaining, ahead)]:
-            shares = self._shared.of(records)
+            shares = self._shared.of_readable(records)
             yield from ((record, shares[record.state]) for record in records)
             ahead = min(2 * ahead, _LONGEST_READ_AHEAD)
 
