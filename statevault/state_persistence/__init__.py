@@ -2,7 +2,6 @@
 
 from statevault.codecs import load_pickle, read_tree, save_pickle, write_tree
 from statevault.state_persistence.collection import CollectionResult
-from statevault.state_persistence.commit import check_metadata
 from statevault.state_persistence.conditions import PeriodicSaveCondition
 from statevault.state_persistence.copying import CopiedState, CopyReport
 from statevault.state_persistence.info import EXIT, LoadedState, StateInfo
@@ -16,6 +15,7 @@ from statevault.state_persistence.keepers import (
     StoreStatesKeeper,
     TimeBasedStatesKeeper,
 )
+from statevault.state_persistence.metadata import check_metadata
 from statevault.state_persistence.mixin import PersistentMembers, PersistentState, PersistentStateMixin
 from statevault.state_persistence.prune import PruneResult
 from statevault.state_persistence.random_state import RandomGenerators

@@ -22,7 +22,7 @@ from statevault.state_persistence.prune import Sweep, sweep
 from statevault.state_persistence.removal import give_up_stale
 from statevault.state_persistence.sessions import STALE_AFTER
 from statevault.state_persistence.shared_objects import SharedObjects
-from statevault.storage import ObjectInfo, Storage
+from statevault.storage import PROBE_PREFIX, ObjectInfo, Storage
 
 __all__ = ["RECORDS_LIVE", "CollectionResult", "collect"]
 
@@ -43,7 +43,7 @@ class CollectionResult:
         given_up: Names of the states whose saves did not end, and were given up.
         objects: How many data objects it deleted.
         freed: Their bytes.
-        records: How many old records it deleted.
+        records: How many old records it deleted, and objects that probes have left.
         uploads: How many unfinished uploads it ended.
     """
 
@@ -78,7 +78,7 @@ def collect(
     """
     given_up = give_up_stale(storage, catalog, by=by, stale_after=stale_after)
     swept = sweep(storage, catalog, shared, whole_store=True)
-    expired = _expired(storage, swept, records_live)
+    expired = [*_expired(storage, swept, records_live), *_forgotten_probes(swept.listing, stale_after)]
     storage.delete(expired)
     uploads = storage.abort_unfinished_uploads(stale_after)
     result = CollectionResult(
@@ -117,6 +117,13 @@ def _expired(storage: Storage, swept: Sweep, records_live: timedelta) -> list[st
     with ThreadPoolExecutor(_CONCURRENT_READS, "statevault-collect") as pool:
         times = run_all(pool, lambda key: _written_at(storage, listing.objects[key], kinds[key]), old)
     return [key for key, at in zip(old, times, strict=True) if at is not None and _NO_CLOCK < at <= latest]
+
+
+def _forgotten_probes(listing: Listing, stale_after: timedelta) -> list[str]:
+    """What a probe has left that was killed."""
+    latest = datetime.now(UTC) - stale_after
+    probes = (info for key, info in listing.objects.items() if key.startswith(PROBE_PREFIX))
+    return [info.key for info in probes if info.modified is not None and info.modified <= latest]
 
 
 def _times(listing: Listing) -> Iterator[datetime]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import secrets
@@ -11,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from pydantic import JsonValue
 
@@ -24,7 +22,6 @@ from statevault.errors import (
     StateVaultError,
     StorageError,
     StorageTimeoutError,
-    UnsupportedTypeError,
 )
 from statevault.format.keys import (
     MAX_SEQUENCE,
@@ -52,13 +49,11 @@ from statevault.state_persistence.snapshot import Snapshot
 from statevault.state_persistence.upload import StateContent, object_keys, upload_files
 from statevault.storage import Storage
 
-__all__ = ["SaveRequest", "check_metadata", "commit_snapshot", "writer_name"]
+__all__ = ["SaveRequest", "commit_snapshot", "writer_name"]
 
 _logger = logging.getLogger(__name__)
 _TRIES_OF_NAMES = 3
 _TRIES_OF_MARKER = 3
-_MAX_METADATA = 4 * 1024**2
-_MAX_METADATA_DEPTH = 32
 
 
 def writer_name() -> str:
@@ -349,43 +344,3 @@ def _is_there(storage: Storage, key: str, content: bytes) -> bool:
         return storage.get(key) == content
     except StorageError:
         return False
-
-
-def check_metadata(metadata: Mapping[str, Any] | None) -> dict[str, JsonValue]:
-    """Return metadata as it will be read back, if it is a JSON object of acceptable size.
-
-    NumPy's scalars are taken for the numbers that they are.
-
-    Raises:
-        UnsupportedTypeError: It holds a value that JSON has not.
-        FormatError: It is too large or too deep.
-    """
-    try:
-        encoded = json.dumps(dict(metadata or {}), allow_nan=False, default=_scalar)
-        decoded: dict[str, JsonValue] = json.loads(encoded)
-        json.dumps(decoded, ensure_ascii=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UnsupportedTypeError(
-            f"metadata must be a JSON object (str, bool, None, finite numbers, lists and dicts of them): {error}"
-        ) from None
-    if len(encoded) > _MAX_METADATA:
-        raise FormatError(f"metadata has {len(encoded)} bytes of JSON; at most {_MAX_METADATA} are allowed")
-    if _depth(decoded) > _MAX_METADATA_DEPTH:
-        raise FormatError(f"metadata is nested more than {_MAX_METADATA_DEPTH} levels deep")
-    return decoded
-
-
-def _scalar(value: Any) -> Any:
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} is not one of them")
-
-
-def _depth(value: JsonValue) -> int:
-    deepest, waiting = 0, [(value, 1)]
-    while waiting:
-        item, depth = waiting.pop()
-        deepest = max(deepest, depth)
-        if isinstance(item, dict | list):
-            waiting += [(below, depth + 1) for below in (item.values() if isinstance(item, dict) else item)]
-    return deepest

@@ -25,7 +25,7 @@ from statevault.state_persistence.retention import (
 )
 from statevault.state_persistence.sessions import STALE_AFTER
 from statevault.state_persistence.shared_objects import SharedObjects
-from statevault.state_persistence.stored_states import StatePath, StoredStates
+from statevault.state_persistence.stored_states import LATEST, StatePath, StoredStates
 from statevault.storage import Storage, normalized_url, parent_and_name
 
 __all__ = ["KeptStates"]
@@ -61,7 +61,7 @@ class KeptStates(StoredStates):
 
         Raises:
             TypeError: `states` is one state, and not several.
-            StateNotFoundError: A path is not one of this store.
+            StateNotFoundError: A path is not one of this store, or it is ``"latest"``.
             FormatError: A record of the store can't be read: no data was deleted; what is not visible any more by then
                 is freed by the next removal.
             StorageError: The storage failed; call again to go on.
@@ -256,6 +256,9 @@ class KeptStates(StoredStates):
 
     def _own_name(self, state: StatePath) -> str:
         """The name of a state of this store, by its name or path."""
+        if str(state) == LATEST:
+            # Rather than to do nothing and say nothing; and which one it is may change until it is removed.
+            raise StateNotFoundError(f"{LATEST!r} is the name of no state: info({LATEST!r}).name tells which one it is")
         if isinstance(state, str) and "/" not in state:
             return state
         root, name = parent_and_name(state)

@@ -24,8 +24,8 @@ class Session:
 
     Attributes:
         record: What its writer said.
-        begun_at: When it began by its writer's clock or the backend's, whichever is later: a device without a clock
-            begins in 1970, and that alone must not make it stale.
+        begun_at: When it began by the backend's clock, or, where that does not tell, by its writer's: a device without
+            a clock begins in 1970 or, once it was set wrongly, years ahead.
     """
 
     record: SessionRecord
@@ -54,5 +54,5 @@ def read_sessions(storage: Storage) -> list[Session]:
             continue
         if session_key(record.state) != info.key:
             raise FormatError(f"the session {info.key} of {storage.url} is of another state ({record.state!r})")
-        sessions.append(Session(record, max(record.started_at, info.modified or record.started_at)))
+        sessions.append(Session(record, info.modified or record.started_at))
     return sessions

@@ -22,12 +22,13 @@ from statevault.errors import (
 from statevault.format.keys import StateKey
 from statevault.format.names import check_component_name
 from statevault.state_persistence.background import BackgroundPublisher
-from statevault.state_persistence.commit import SaveRequest, check_metadata, commit_snapshot
+from statevault.state_persistence.commit import SaveRequest, commit_snapshot
 from statevault.state_persistence.download import StateReader
 from statevault.state_persistence.exclusive import ExclusiveUse
 from statevault.state_persistence.info import EXIT, LoadedState, StateInfo
 from statevault.state_persistence.kept_states import KeptStates
 from statevault.state_persistence.load import Loader
+from statevault.state_persistence.metadata import check_metadata
 from statevault.state_persistence.mixin import PersistentState
 from statevault.state_persistence.names import DEFAULT_STATE_NAME_FORMAT, StateNames
 from statevault.state_persistence.patience import Patience

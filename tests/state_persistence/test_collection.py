@@ -29,7 +29,7 @@ from statevault.format.records import AbortRecord, IntentRecord, SessionRecord, 
 from statevault.state_persistence import StateStore
 from statevault.state_persistence.catalog import Catalog
 from statevault.state_persistence.collection import CollectionResult, collect
-from statevault.storage import ObjectInfo
+from statevault.storage import PROBE_PREFIX, ObjectInfo
 from tests.state_persistence.components import Files, Folder, store_with
 from tests.state_persistence.garbage import check_no_garbage
 from tests.state_persistence.storages import DictStorage, FailingStorage, Failure, ProcessDiedError, WatchedStorage
@@ -217,6 +217,29 @@ def test_records_that_may_still_be_needed_stay(reason: str) -> None:
     with StateStore(storage) as store:
         store.gc()
     assert key in storage.objects
+
+
+def test_what_a_killed_probe_has_left_goes_when_it_is_old() -> None:
+    storage = TimedStorage()
+    save_states(storage, 1)
+    for name in ("old", "young"):
+        storage.put(f"{PROBE_PREFIX}{name}/large", b"noise")
+    storage.modified[f"{PROBE_PREFIX}old/large"] = NOW - timedelta(days=2)
+    with StateStore(storage) as store:
+        assert store.gc().records == 1
+    assert [key for key in storage.objects if key.startswith(PROBE_PREFIX)] == [f"{PROBE_PREFIX}young/large"]
+
+
+def test_a_writer_whose_clock_is_years_ahead_is_taken_for_dead_by_the_backends() -> None:
+    storage = TimedStorage()
+    save_states(storage, 1)
+    ahead = NOW + timedelta(days=26_000)
+    session = SessionRecord(state="x.state", sequence=2, writer="w", base=None, started_at=ahead)
+    storage.put(session_key("x.state"), session.to_json())
+    with StateStore(storage) as store:
+        assert store.gc().given_up == ()
+        storage.modified[session_key("x.state")] = NOW - timedelta(days=2)
+        assert store.gc().given_up == ("x.state",)
 
 
 @pytest.mark.parametrize("failure", FAILURES)

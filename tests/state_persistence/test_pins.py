@@ -76,6 +76,9 @@ def test_what_cannot_be_pinned() -> None:
     with StateStore(storage) as store:
         with pytest.raises(StateNotFoundError, match="nothing"):
             store.pin("nothing.state")
+        for act in (store.unpin, lambda state: store.remove([state]), lambda state: store.freed_by([state])):
+            with pytest.raises(StateNotFoundError, match="latest"):
+                act("latest")
         with pytest.raises(InvalidNameError, match="name of a pin"):
             store.pin("old.state", "a/b")
         with pytest.raises(InvalidNameError, match="name of a pin"):
