@@ -7,6 +7,8 @@
   :class:`InvalidNameError`, :class:`PickleNotAllowedError`.
 * A save (or a pin) did not happen, a later one may: :class:`SaveFencedError`, :class:`SaveSupersededError`,
   :class:`SaveTimeoutError`, :class:`StagingSpaceError`, :class:`PinConflictError`.
+* A batch experiment: :class:`ExperimentNotFoundError`, :class:`ExperimentExistsError`, :class:`TrialTakenError`,
+  :class:`TrialIncompleteError`.
 * The storage failed: :class:`StorageError` and its kin, whose :attr:`~StorageError.transient` says whether
   trying again can help.
 
@@ -23,6 +25,8 @@ from typing_extensions import override
 __all__ = [
     "ComponentNotFoundError",
     "CorruptStateError",
+    "ExperimentExistsError",
+    "ExperimentNotFoundError",
     "FormatError",
     "InvalidNameError",
     "MissingExtraError",
@@ -45,6 +49,8 @@ __all__ = [
     "StorageTimeoutError",
     "StorageUnreachableError",
     "StoreNotFoundError",
+    "TrialIncompleteError",
+    "TrialTakenError",
     "UnsupportedTypeError",
     "UnsupportedVersionError",
 ]
@@ -120,6 +126,22 @@ class SaveTimeoutError(StateVaultError, TimeoutError):
 
 class StagingSpaceError(StateVaultError, OSError):
     """There is no room for a snapshot in the staging folder."""
+
+
+class ExperimentNotFoundError(StateVaultError, FileNotFoundError):
+    """No experiment, or no such part of one, is in the folder."""
+
+
+class ExperimentExistsError(StateVaultError, FileExistsError):
+    """The folder holds an experiment already."""
+
+
+class TrialTakenError(StateVaultError):
+    """Another worker works on the trial, or has taken it over."""
+
+
+class TrialIncompleteError(StateVaultError, ValueError):
+    """The trial has no result: it is not complete."""
 
 
 class PauseTimeoutError(StateVaultError, TimeoutError):

@@ -1,4 +1,4 @@
-"""Objects as bytes: tree files, pickles, zstd frames, digests. Knows nothing of stores.
+"""Objects as bytes: tree files, pickles, zstd frames, digests, seals. Knows nothing of stores.
 
 NumPy and torch are imported only when an object or a file needs them.
 """
@@ -15,6 +15,7 @@ from statevault.codecs.pickles import (
     pickle_policy,
     save_pickle,
 )
+from statevault.codecs.seal import MAX_SEAL_SIZE, Seal, SealWriter, find_seal
 from statevault.codecs.tree.decode import decode_tree
 from statevault.codecs.tree.encode import encode_tree
 from statevault.codecs.tree.file import holds_pickle, read_tree, segment_boundaries, write_tree
@@ -22,9 +23,12 @@ from statevault.codecs.tree.layout import EncodedTree
 
 __all__ = [
     "DIGEST_SIZE",
+    "MAX_SEAL_SIZE",
     "MIN_GAIN",
     "EncodedTree",
     "PicklePolicy",
+    "Seal",
+    "SealWriter",
     "compress_chunk",
     "current_pickle_policy",
     "decode_tree",
@@ -32,6 +36,7 @@ __all__ = [
     "digest",
     "digest_of_parts",
     "encode_tree",
+    "find_seal",
     "holds_pickle",
     "load_pickle",
     "looks_like_pickle",

@@ -1,0 +1,113 @@
+"""``metadata.json``: with it the experiment exists; its totals hold for every resume."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from statevault.errors import (
+    ExperimentExistsError,
+    ExperimentNotFoundError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    TrialTakenError,
+)
+from statevault.experiments.held import HeldClaims
+from statevault.experiments.layout import METADATA_CLAIMS, METADATA_KEY
+from statevault.experiments.records import ExperimentMetadata
+from statevault.storage import Storage
+
+__all__ = ["MetadataFile"]
+
+_PATIENCE_S = 30.0
+
+
+class MetadataFile:
+    """The metadata of one experiment.
+
+    Args:
+        storage: The folder of the experiment.
+        claims: Those of this process on it.
+    """
+
+    def __init__(self, storage: Storage, claims: HeldClaims) -> None:
+        self._storage = storage
+        self._claims = claims
+
+    def exists(self) -> bool:
+        """Whether the experiment exists.
+
+        Raises:
+            StorageError: The storage failed.
+        """
+        return self._storage.exists(METADATA_KEY)
+
+    def read(self) -> ExperimentMetadata:
+        """Read it.
+
+        Raises:
+            ExperimentNotFoundError: There is none.
+            FormatError: It is no such record.
+            CorruptStateError: It is damaged.
+            StorageError: The storage failed.
+        """
+        try:
+            data = self._storage.get(METADATA_KEY)
+        except ObjectNotFoundError:
+            raise ExperimentNotFoundError(
+                f"there is no experiment in {self._storage.url}: initialize() it first, or the path is wrong"
+            ) from None
+        return ExperimentMetadata.from_bytes(data, where=f"{METADATA_KEY} in {self._storage.url}")
+
+    def create(self, metadata: ExperimentMetadata) -> None:
+        """Write it for the first time.
+
+        Raises:
+            ExperimentExistsError: There is one.
+            StorageError: The storage failed.
+        """
+        try:
+            self._storage.put(METADATA_KEY, metadata.to_bytes(), create_only=True)
+        except ObjectExistsError:
+            raise ExperimentExistsError(_exists(self._storage)) from None
+
+    def refuse_if_there(self) -> None:
+        """Make sure that there is none.
+
+        Raises:
+            ExperimentExistsError: There is one.
+            StorageError: The storage failed.
+        """
+        if self.exists():
+            raise ExperimentExistsError(_exists(self._storage))
+
+    def change(self, how: Callable[[ExperimentMetadata], ExperimentMetadata]) -> ExperimentMetadata:
+        """Change it; several processes that do so at once take turns.
+
+        Args:
+            how: Makes the new one of the one that is there.
+
+        Returns:
+            The new one.
+
+        Raises:
+            ExperimentNotFoundError: There is none.
+            TrialTakenError: Another process has been at it for half a minute.
+            StorageError: The storage failed.
+        """
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                with self._claims.exclusively(METADATA_CLAIMS):
+                    changed = how(self.read())
+                    self._storage.put(METADATA_KEY, changed.to_bytes())
+                    return changed
+            except TrialTakenError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(random.uniform(0.1, 0.5))
+
+
+def _exists(storage: Storage) -> str:
+    return f"{storage.url} holds an experiment already: resume it, clear() it, or choose another folder"

@@ -1,0 +1,243 @@
+"""The trials of an experiment: who works on them, their checkpoints, which are complete."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from upath import UPath
+
+from statevault.experiments.agent_keys import put_back
+from statevault.experiments.checkpoints import TrialCheckpoints
+from statevault.experiments.folder import ExperimentFolder
+from statevault.experiments.layout import completion_key, trial_claims
+from statevault.experiments.records import CompletionRecord, ExperimentMetadata
+
+__all__ = ["ExperimentTrials"]
+
+_logger = logging.getLogger(__name__)
+
+
+class ExperimentTrials(ExperimentFolder):
+    """The part of a :class:`~statevault.experiments.CheckpointManager` that is about single trials."""
+
+    def should_checkpoint(self, iteration: int) -> bool:
+        """Whether a checkpoint is due after an iteration.
+
+        Args:
+            iteration: Its number, from 0.
+
+        Raises:
+            ValueError: It is negative.
+        """
+        if iteration < 0:
+            raise ValueError(f"an iteration is 0 or more, not {iteration}")
+        return self._checkpoint_step is not None and (iteration + 1) % self._checkpoint_step == 0
+
+    @contextmanager
+    def working_on(self, alg_idx: int, trial: int) -> Iterator[None]:
+        """Work on a trial inside a ``with`` block, alone: no other process, nor another thread of this one, does.
+
+        Args:
+            alg_idx: The number of the algorithm.
+            trial: The number of the trial.
+
+        Raises:
+            TrialTakenError: Another worker has the trial.
+            StorageError: The storage failed.
+        """
+        with self._claims.exclusively(trial_claims(alg_idx, trial)):
+            self._worked_on.pop((alg_idx, trial), None)  # somebody else may have worked on it since
+            try:
+                yield
+            finally:
+                self._worked_on.pop((alg_idx, trial), None)
+
+    def save_checkpoint(
+        self, *, alg_idx: int, trial: int, iteration: int, algorithm: Any, network: Any, rng_state: Any
+    ) -> UPath:
+        """Save a trial as it is after an iteration; then delete the checkpoints that are not kept.
+
+        Saving the iteration that was saved last again does nothing. An earlier one than the last sets the trial back.
+        References that algorithm and network share stay shared.
+
+        Args:
+            alg_idx: The number of the algorithm.
+            trial: The number of the trial.
+            iteration: The last iteration that was completed, from 0.
+            algorithm: Any object that pickle takes.
+            network: Another one.
+            rng_state: The random generators: another one.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            TrialTakenError: Another process works on the trial, or has taken it over.
+            ValueError: A number is negative, or two agents have one key.
+            UnsupportedTypeError: Pickle can't take something.
+            StorageError: The storage failed.
+        """
+        for name, number in (("alg_idx", alg_idx), ("trial", trial), ("iteration", iteration)):
+            if number < 0:
+                raise ValueError(f"{name} is 0 or more, not {number}")
+        self._claim(alg_idx, trial)
+        checkpoint = {"algorithm": algorithm, "network": network, "iteration": iteration, "rng_state": rng_state}
+        key = self._claimed(alg_idx, trial).save(checkpoint, self._policy, self._pickler([algorithm]))
+        return self._storage.path(key)
+
+    def load_checkpoint(self, alg_idx: int, trial: int, *, network: Any = None) -> tuple[Any, Any, int, Any] | None:
+        """Load the newest checkpoint of a trial that is whole. Damaged ones are passed over, with a warning.
+
+        **This runs code that the file names.**
+
+        Args:
+            alg_idx: The number of the algorithm.
+            trial: The number of the trial.
+            network: Whose agents become the keys of the algorithm's dictionaries; by default the one of the checkpoint.
+
+        Returns:
+            The algorithm, the network, the last completed iteration and the random generators' state: the trial goes on
+            at the iteration after it. None if nothing usable was saved.
+
+        Raises:
+            ValueError: A stored key is that of no agent of the network.
+            StorageError: The storage failed.
+        """
+        checkpoint = self._look_at(alg_idx, trial).newest_whole()
+        if checkpoint is None:
+            return None
+        self._put_back(checkpoint, network)
+        return checkpoint["algorithm"], checkpoint["network"], checkpoint["iteration"], checkpoint.get("rng_state")
+
+    def mark_trial_complete(
+        self, *, alg_idx: int, trial: int, iteration: int, algorithm: Any, network: Any, rng_state: Any = None
+    ) -> UPath:
+        """Save the final checkpoint of a trial, and note that it is complete.
+
+        Args:
+            alg_idx: As for :meth:`save_checkpoint`, as are the others.
+            trial: The number of the trial.
+            iteration: The last iteration.
+            algorithm: As it is at the end.
+            network: As it is at the end.
+            rng_state: As it is at the end.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            TrialTakenError: Another process works on the trial, or has taken it over.
+            UnsupportedTypeError: Pickle can't take something.
+            StorageError: The storage failed.
+        """
+        path = self.save_checkpoint(
+            alg_idx=alg_idx, trial=trial, iteration=iteration, algorithm=algorithm, network=network, rng_state=rng_state
+        )
+        self._metrics.forget()
+        record = CompletionRecord(
+            alg_name=str(algorithm.name),
+            alg_idx=alg_idx,
+            trial=trial,
+            iteration=iteration,
+            checkpoint_path=path.name,
+        )
+        self._claimed(alg_idx, trial).complete(record)
+        if not self._claims.is_exclusive(trial_claims(alg_idx, trial)):
+            self._claims.release(trial_claims(alg_idx, trial))
+        return path
+
+    def unmark_trial_complete(self, alg_idx: int, trial: int) -> None:
+        """Let a trial go on: it is not complete any more. Its checkpoints stay.
+
+        Raises:
+            StorageError: The storage failed.
+        """
+        self._metrics.forget()
+        self._storage.delete([completion_key(alg_idx, trial)])
+
+    def is_trial_complete(self, alg_idx: int, trial: int) -> bool:
+        """Whether a trial is complete, and its final checkpoint there.
+
+        Raises:
+            StorageError: The storage failed.
+        """
+        return self._look_at(alg_idx, trial).completed_key() is not None
+
+    def get_completed_trials(self, alg_idx: int, n_trials: int | None = None) -> list[int]:
+        """The numbers of the complete trials of an algorithm.
+
+        Args:
+            alg_idx: The number of the algorithm.
+            n_trials: How many trials to look at; by default those of the metadata.
+
+        Raises:
+            ExperimentNotFoundError: `n_trials` is not given, and the folder holds no experiment.
+            StorageError: The storage failed.
+        """
+        count = self._metadata.read().n_trials if n_trials is None else n_trials
+        return [trial for trial in range(count) if self.is_trial_complete(alg_idx, trial)]
+
+    def extend(self, *, increase_iterations: int = 0, increase_trials: int = 0) -> None:
+        """Raise the totals, for this run and all later ones. Complete trials go on where iterations are added.
+
+        Args:
+            increase_iterations: How many more iterations of each algorithm.
+            increase_trials: How many more trials of each algorithm.
+
+        Raises:
+            ExperimentNotFoundError: The folder holds no experiment.
+            ValueError: A number is negative.
+            TrialTakenError: Another process has been changing the metadata for half a minute.
+            StorageError: The storage failed.
+        """
+        for name, number in (("increase_iterations", increase_iterations), ("increase_trials", increase_trials)):
+            if number < 0:
+                raise ValueError(f"{name} must not be negative, as {number} is")
+        if not increase_iterations and not increase_trials:
+            return
+        self._metrics.forget()
+
+        def raised(now: ExperimentMetadata) -> ExperimentMetadata:
+            if increase_iterations:
+                # Before the totals are raised: a crash between leaves trials that only have to be marked again.
+                for algorithm in now.algorithms:
+                    for trial in self._marked_trials(algorithm.index, now.n_trials):
+                        self.unmark_trial_complete(algorithm.index, trial)
+            algorithms = [
+                entry.model_copy(update={"iterations": entry.iterations + increase_iterations})
+                for entry in now.algorithms
+            ]
+            return now.model_copy(update={"n_trials": now.n_trials + increase_trials, "algorithms": algorithms})
+
+        changed = self._metadata.change(raised)
+        _logger.info(
+            "%s has %d trials of each algorithm now; iterations: %s",
+            self.url,
+            changed.n_trials,
+            ", ".join(f"{entry.name} {entry.iterations}" for entry in changed.algorithms),
+        )
+
+    def _claim(self, alg_idx: int, trial: int) -> None:
+        prefix = trial_claims(alg_idx, trial)
+        if not self._claims.is_held(prefix):
+            self._worked_on.pop((alg_idx, trial), None)  # somebody else may have worked on it since
+        self._claims.ensure(prefix)
+
+    def _claimed(self, alg_idx: int, trial: int) -> TrialCheckpoints:
+        """The checkpoints of a trial that this process has claimed: what was listed once is known."""
+        if (alg_idx, trial) not in self._worked_on:
+            self._worked_on[alg_idx, trial] = self._look_at(alg_idx, trial)
+        return self._worked_on[alg_idx, trial]
+
+    def _look_at(self, alg_idx: int, trial: int) -> TrialCheckpoints:
+        return TrialCheckpoints(self._storage, self._pickles, alg_idx=alg_idx, trial=trial)
+
+    def _put_back(self, checkpoint: Mapping[str, Any], network: Any) -> None:
+        given = checkpoint["network"] if network is None else network
+        put_back(checkpoint["algorithm"], given, self._agents_of, self._key_of)
+
+    def _marked_trials(self, alg_idx: int, n_trials: int) -> list[int]:
+        return [trial for trial in range(n_trials) if self._storage.exists(completion_key(alg_idx, trial))]

@@ -1,0 +1,1 @@
+"""Sealed files: whole, or told to be damaged."""
