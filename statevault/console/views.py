@@ -31,6 +31,7 @@ StatusName: TypeAlias = Literal["active", "pausing", "paused", "resuming", "shut
 _STATUS: dict[Phase, StatusName] = {
     Phase.STARTING: "active",
     Phase.ACTIVE: "active",
+    Phase.PREPARING: "active",  # the agent acts on
     Phase.PAUSING: "pausing",
     Phase.PAUSED: "paused",
     Phase.SAVING: "paused",  # the threads stand still

@@ -57,6 +57,13 @@ class DataCollector(Generic[T]):
         # Not "until empty": a fast collector would keep the training thread here.
         return [self._queue.popleft() for _ in range(len(self._queue))]
 
+    def waiting(self) -> list[tuple[float, T]]:
+        """All waiting samples, oldest first, with the times at which they were collected; they go on waiting.
+
+        Only to be called while nobody collects.
+        """
+        return list(self._queue)
+
     def put_back(self, samples: Sequence[tuple[float, T]]) -> None:
         """Let drained samples wait again, before those collected since; a full queue takes only the newest."""
         for sample in reversed(samples):

@@ -97,6 +97,17 @@ class DataUsersDict(UserDict[str, DataUser[Any]], PersistentStateMixin):
         for name, user in self.items():
             user.save_state(path / name)
 
+    def save_early(self, path: Path) -> None:
+        """Save the buffers, while the agent may collect on."""
+        path.mkdir(exist_ok=True)
+        for name, user in self.items():
+            user.save_early(path / name)
+
+    def save_late(self, path: Path) -> None:
+        """Save the samples that were collected since :meth:`save_early`."""
+        for name, user in self.items():
+            user.save_late(path / name)
+
     @override
     def load_state(self, path: Path) -> None:
         """Load each user from below ``path``.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from threading import RLock
 from typing import Any, Generic
@@ -12,11 +14,14 @@ from typing_extensions import TypeVar, override
 from statevault.data.buffer import DataBuffer
 from statevault.data.collector import DataCollector
 from statevault.data.columns import Column
+from statevault.errors import PickleNotAllowedError, UnsupportedTypeError
 from statevault.state_persistence import PersistentStateMixin, load_pickle, read_tree, write_tree
 
 __all__ = ["DataUser"]
 
 R = TypeVar("R", default=Any)
+
+_WAITING = "waiting.tree"
 
 
 class DataUser(PersistentStateMixin, Generic[R]):
@@ -56,21 +61,23 @@ class DataUser(PersistentStateMixin, Generic[R]):
         """
         with self._lock:
             samples = self._collector.drain()
-            if not samples:
-                return
-            waiting = iter(samples)
-            added = len(samples)
-            try:
-                self._buffer.extend(sample for _, sample in waiting)
-            except BaseException:
-                # What the buffer did not take waits again; the last one that it took is the one that it refused.
-                left = list(waiting)
-                self._collector.put_back(left)
-                added -= len(left) + 1
-                raise
-            finally:
-                self._timestamps.extend([timestamp for timestamp, _ in samples[:added]])
-                self._drop_old_timestamps()
+            if samples:
+                self._add(samples)
+
+    def _add(self, samples: Sequence[tuple[float, Any]]) -> None:
+        waiting = iter(samples)
+        added = len(samples)
+        try:
+            self._buffer.extend(sample for _, sample in waiting)
+        except BaseException:
+            # What the buffer did not take waits again; the last one that it took is the one that it refused.
+            left = list(waiting)
+            self._collector.put_back(left)
+            added -= len(left) + 1
+            raise
+        finally:
+            self._timestamps.extend([timestamp for timestamp, _ in samples[:added]])
+            self._drop_old_timestamps()
 
     def get_data(self) -> R:
         """Move the collected samples into the buffer and return all that it holds."""
@@ -121,6 +128,27 @@ class DataUser(PersistentStateMixin, Generic[R]):
             self._buffer.save_state(path / "buffer")
             write_tree(self._timestamps.record(), path / "timestamps.tree")
 
+    def save_early(self, path: Path) -> None:
+        """Do what :meth:`save_state` does, while samples may still be collected: they go on waiting."""
+        self.save_state(path)
+
+    def save_late(self, path: Path) -> None:
+        """Save the samples that have been collected since :meth:`save_early`, when nobody collects.
+
+        Args:
+            path: Where :meth:`save_early` has saved.
+        """
+        with self._lock:
+            waiting = self._collector.waiting()
+            if not waiting:
+                return
+            try:
+                write_tree(waiting, path / _WAITING)
+            except (UnsupportedTypeError, PickleNotAllowedError):
+                # Only the buffer knows how to store such samples.
+                shutil.rmtree(path)
+                self.save_state(path)
+
     @override
     def load_state(self, path: Path) -> None:
         """Load the buffer; samples that wait for it are dropped.
@@ -138,9 +166,12 @@ class DataUser(PersistentStateMixin, Generic[R]):
             else:
                 for timestamp in load_pickle(path / "timestamps.pkl"):
                     timestamps.append(float(timestamp))
+            waiting = read_tree(path / _WAITING) if (path / _WAITING).exists() else []
             self._buffer.load_state(path / "buffer")
             self._timestamps = timestamps
             self._collector.drain()
+            if waiting:
+                self._add([(float(timestamp), sample) for timestamp, sample in waiting])
 
     def _drop_old_timestamps(self) -> None:
         excess = len(self._timestamps) - (self._buffer.max_queue_size or len(self._timestamps))

@@ -85,9 +85,20 @@ class TrainingModelsDict(UserDict[str, TrainingModel[Any]], PersistentStateMixin
     @override
     def save_state(self, path: Path) -> None:
         """Save each model under its name below a new folder ``path``."""
+        self.save_early(path)
+        self.save_late(path)
+
+    def save_early(self, path: Path) -> None:
+        """Save the models that trainers may use, while the agent may use their inference sides."""
         path.mkdir(exist_ok=True)
-        for name, model in self.data.items():
+        for name, model in self.items():
             model.save_state(path / name)
+
+    def save_late(self, path: Path) -> None:
+        """Save the models for the inference thread only, which may change in a step of the agent."""
+        for name, model in self.data.items():
+            if model.inference_thread_only:
+                model.save_state(path / name)
 
     @override
     def load_state(self, path: Path) -> None:

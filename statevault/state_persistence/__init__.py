@@ -16,7 +16,7 @@ from statevault.state_persistence.keepers import (
     TimeBasedStatesKeeper,
 )
 from statevault.state_persistence.metadata import check_metadata
-from statevault.state_persistence.mixin import PersistentMembers, PersistentState, PersistentStateMixin
+from statevault.state_persistence.mixin import PersistentMembers, PersistentState, PersistentStateMixin, PhasedState
 from statevault.state_persistence.prune import PruneResult
 from statevault.state_persistence.random_state import RandomGenerators
 from statevault.state_persistence.retention import (
@@ -57,6 +57,7 @@ __all__ = [
     "PersistentMembers",
     "PersistentState",
     "PersistentStateMixin",
+    "PhasedState",
     "PolicyStatesKeeper",
     "PruneResult",
     "RandomGenerators",

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-__all__ = ["PersistentMembers", "PersistentState", "PersistentStateMixin"]
+__all__ = ["PersistentMembers", "PersistentState", "PersistentStateMixin", "PhasedState"]
 
 
 class PersistentState(Protocol):
@@ -36,6 +36,29 @@ class PersistentMembers(Protocol):
         Args:
             path: The path of the component, as for ``load_state``; only what the named members saved is there.
             names: The names of the members.
+        """
+
+
+@runtime_checkable
+class PhasedState(Protocol):
+    """A component that can be saved in two phases, so that the acting loop stands still for the second one only.
+
+    Between the phases, what the first one has saved does not change: the training thread stands still from the first
+    one on. Together they save what ``save_state`` does, at the instant of the second one.
+    """
+
+    def save_early(self, path: Path) -> None:
+        """Save what only the training thread changes, while the agent acts on.
+
+        Args:
+            path: As for ``save_state``.
+        """
+
+    def save_late(self, path: Path) -> None:
+        """Save the rest, when all threads stand still. It should be little.
+
+        Args:
+            path: The same path, with what :meth:`save_early` has saved.
         """
 
 

@@ -10,20 +10,30 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import TypeVar
 
 from statevault.codecs import holds_pickle, pickle_policy, segment_boundaries
 from statevault.errors import InvalidNameError, StagingSpaceError, UnsupportedTypeError
 from statevault.format.names import check_logical_path
 from statevault.state_persistence.file_content import LocalContent, StateFile
-from statevault.state_persistence.mixin import PersistentState
+from statevault.state_persistence.mixin import PersistentState, PhasedState
 from statevault.state_persistence.staging import Staging
 
-__all__ = ["Snapshot", "SnapshotFile", "component_path", "take_snapshot", "walk"]
+__all__ = [
+    "Cut",
+    "Snapshot",
+    "SnapshotFile",
+    "begin_snapshot",
+    "component_path",
+    "end_snapshot",
+    "take_snapshot",
+    "walk",
+]
 
 _logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
 _NEARLY_NOTHING = 1024**2
 
 
@@ -109,15 +119,63 @@ def take_snapshot(
         InvalidNameError: A component wrote a file whose name can't be stored.
         Exception: Whatever a component's ``save_state`` raises, with a note that names the component.
     """
+    return _where_it_fits(components, staging, size_hint, allow_pickle, Cut.save_all)
+
+
+def begin_snapshot(
+    components: Mapping[str, PersistentState], staging: Staging, *, size_hint: int, allow_pickle: bool
+) -> Cut:
+    """Let the components that have two phases save the first one.
+
+    Returns:
+        The snapshot in the making, for :func:`end_snapshot` or :meth:`Cut.discard`.
+
+    Raises:
+        StagingSpaceError: As for :func:`take_snapshot`, and so are all others.
+        UnsupportedTypeError: See there.
+        Exception: See there.
+    """
+    return _where_it_fits(components, staging, size_hint, allow_pickle, Cut.save_early)
+
+
+def end_snapshot(cut: Cut, *, size_hint: int) -> Snapshot:
+    """Let all components save what is left. If that does not fit beside the first phase, all is saved anew elsewhere.
+
+    Raises:
+        StagingSpaceError: As for :func:`take_snapshot`, and so are all others.
+        UnsupportedTypeError: See there.
+        InvalidNameError: See there.
+        Exception: See there.
+    """
+    try:
+        return cut.save_rest()
+    except Exception as error:
+        is_full = _is_for_lack_of_room(error, cut.folder)
+        cut.discard()
+        if not is_full:
+            raise
+        _logger.warning("The snapshot did not fit into %s; all of it is taken again", cut.folder.parent)
+        return take_snapshot(cut.components, cut.staging, size_hint=size_hint, allow_pickle=cut.allow_pickle)
+    except BaseException:
+        cut.discard()
+        raise
+
+
+def _where_it_fits(
+    components: Mapping[str, PersistentState],
+    staging: Staging,
+    size_hint: int,
+    allow_pickle: bool,
+    save: Callable[[Cut], _T],
+) -> _T:
     roots = staging.roots(size_hint)
     for attempt, root in enumerate(roots, start=1):
-        folder = staging.make(root)
+        cut = Cut(components, staging, staging.make(root), allow_pickle=allow_pickle)
         try:
-            return _fill(folder, components, staging, allow_pickle=allow_pickle)
+            return save(cut)
         except Exception as error:
-            # Many libraries hide the errno of a full disk behind an error of their own.
-            is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _is_full(folder)
-            staging.remove(folder)
+            is_full = _is_for_lack_of_room(error, cut.folder)
+            cut.discard()
             if not is_full or isinstance(error, StagingSpaceError):
                 raise
             if attempt == len(roots):
@@ -127,42 +185,102 @@ def take_snapshot(
                 ) from error
             _logger.warning("The snapshot did not fit into %s; trying %s", root, roots[attempt])
         except BaseException:
-            staging.remove(folder)
+            cut.discard()
             raise
     raise AssertionError("staging.roots() returns at least one root")
+
+
+def _is_for_lack_of_room(error: Exception, folder: Path) -> bool:
+    # Many libraries hide the errno of a full disk behind an error of their own.
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _is_full(folder)
 
 
 def _is_full(folder: Path) -> bool:
     return shutil.disk_usage(folder).free < _NEARLY_NOTHING
 
 
-def _fill(folder: Path, components: Mapping[str, PersistentState], staging: Staging, *, allow_pickle: bool) -> Snapshot:
-    created_at = datetime.now(UTC)
-    began = perf_counter()
-    files: list[SnapshotFile] = []
-    directories: list[tuple[int, str]] = []
-    with pickle_policy(allowed=allow_pickle, folder=folder) as policy:
-        for index, (name, component) in enumerate(components.items()):
-            path = component_path(folder, index, name)
-            path.parent.mkdir()
-            try:
-                component.save_state(path)
-            except Exception as error:
-                error.add_note(f"while saving the component {name!r}")
-                raise
-    for index in range(len(components)):
-        for path in walk(folder / str(index)):
-            logical_path = check_logical_path(path.relative_to(folder / str(index)).as_posix())
-            if path.is_dir():
-                directories.append((index, logical_path))
-            else:
-                pickled = path in policy.written or holds_pickle(path)
-                # A component that calls pickle or torch by itself answers for it by itself, when it loads as well.
-                ours = path in policy.written or (pickled and segment_boundaries(path) is not None)
-                files.append(SnapshotFile(index, logical_path, path, path.stat().st_size, pickled, ours))
-    _check_one_owner(files)
-    discard = partial(staging.remove, folder)
-    return Snapshot(created_at, tuple(components), tuple(files), tuple(directories), perf_counter() - began, discard)
+class Cut:
+    """A snapshot in the making: what components have written into one staging folder so far.
+
+    Args:
+        components: By name, in the order in which they are saved.
+        staging: What made the folder.
+        folder: An empty folder.
+        allow_pickle: Whether components may write pickles.
+    """
+
+    def __init__(
+        self, components: Mapping[str, PersistentState], staging: Staging, folder: Path, *, allow_pickle: bool
+    ) -> None:
+        self.components = dict(components)
+        self.staging = staging
+        self.folder = folder
+        self.allow_pickle = allow_pickle
+        self._seconds = 0.0
+        self._pickled: set[Path] = set()
+        self._saved_early: set[str] = set()
+
+    def save_early(self) -> Cut:
+        """Let the components that have two phases save the first one."""
+        phased = {name: component for name, component in self.components.items() if isinstance(component, PhasedState)}
+        self._save({name: component.save_early for name, component in phased.items()})
+        self._saved_early.update(phased)
+        return self
+
+    def save_rest(self) -> Snapshot:
+        """Let all components save what is left. This is the instant that the state pictures."""
+        created_at = datetime.now(UTC)
+        self._save(
+            {
+                name: component.save_late
+                if name in self._saved_early and isinstance(component, PhasedState)
+                else component.save_state
+                for name, component in self.components.items()
+            }
+        )
+        return self._snapshot(created_at)
+
+    def save_all(self) -> Snapshot:
+        """Let all components save themselves, at one instant."""
+        return self.save_rest()
+
+    def discard(self) -> None:
+        """Give the room back."""
+        self.staging.remove(self.folder)
+
+    def _save(self, calls: Mapping[str, Callable[[Path], None]]) -> None:
+        began = perf_counter()
+        with pickle_policy(allowed=self.allow_pickle, folder=self.folder) as policy:
+            for index, name in enumerate(self.components):
+                if name not in calls:
+                    continue
+                path = component_path(self.folder, index, name)
+                path.parent.mkdir(exist_ok=True)
+                try:
+                    calls[name](path)
+                except Exception as error:
+                    error.add_note(f"while saving the component {name!r}")
+                    raise
+        self._pickled |= policy.written
+        self._seconds += perf_counter() - began
+
+    def _snapshot(self, created_at: datetime) -> Snapshot:
+        files: list[SnapshotFile] = []
+        directories: list[tuple[int, str]] = []
+        for index in range(len(self.components)):
+            for path in walk(self.folder / str(index)):
+                logical_path = check_logical_path(path.relative_to(self.folder / str(index)).as_posix())
+                if path.is_dir():
+                    directories.append((index, logical_path))
+                else:
+                    pickled = path in self._pickled or holds_pickle(path)
+                    # A component that calls pickle or torch by itself answers for it by itself, when it loads as well.
+                    ours = path in self._pickled or (pickled and segment_boundaries(path) is not None)
+                    files.append(SnapshotFile(index, logical_path, path, path.stat().st_size, pickled, ours))
+        _check_one_owner(files)
+        return Snapshot(
+            created_at, tuple(self.components), tuple(files), tuple(directories), self._seconds, self.discard
+        )
 
 
 def walk(folder: Path) -> Iterator[Path]:

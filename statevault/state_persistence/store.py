@@ -33,9 +33,10 @@ from statevault.state_persistence.mixin import PersistentState
 from statevault.state_persistence.names import DEFAULT_STATE_NAME_FORMAT, StateNames
 from statevault.state_persistence.patience import Patience
 from statevault.state_persistence.plain_folder import PlainFolder
+from statevault.state_persistence.prepared_save import PreparedSave
 from statevault.state_persistence.reuse import Base
 from statevault.state_persistence.selection import Selection
-from statevault.state_persistence.snapshot import take_snapshot
+from statevault.state_persistence.snapshot import Cut, Snapshot, begin_snapshot, end_snapshot, take_snapshot
 from statevault.state_persistence.staging import Staging
 from statevault.state_persistence.stored_states import LATEST, StatePath, StoredStates
 from statevault.storage import Storage, normalized_url, parent_and_name
@@ -195,15 +196,62 @@ class StateStore(KeptStates):
             snapshot = take_snapshot(
                 self._components, self._staging, size_hint=self._last_size, allow_pickle=self._allow_pickle
             )
-            self._last_size = snapshot.size
-            try:
-                request = SaveRequest(snapshot, name, self._writer, checked, find_base)
-                return self._publisher.submit(
-                    lambda: self._publish(request), discard=snapshot.close, replaceable=replaceable
-                )
-            except StateVaultError:
-                snapshot.close()
-                raise
+            return self._submit(snapshot, name, checked, find_base, replaceable=replaceable)
+
+    def prepare_save(self) -> PreparedSave:
+        """Save the first phase of those components that have two (:class:`PhasedState`).
+
+        What they have saved must not change until the save is finished or discarded; other components may. Until then
+        nothing else is saved or loaded.
+
+        Returns:
+            The save, to be finished or discarded by this thread.
+
+        Raises:
+            UnsupportedTypeError: A component holds a value that needs pickle.
+            StagingSpaceError: There is no room for the snapshot.
+            Exception: Whatever a component raises.
+        """
+        self._components_in_use.__enter__()
+        try:
+            cut = begin_snapshot(
+                self._components, self._staging, size_hint=self._last_size, allow_pickle=self._allow_pickle
+            )
+        except BaseException:
+            self._components_in_use.__exit__(None, None, None)
+            raise
+        return PreparedSave(
+            cut, finish=self._finish_save, release=lambda: self._components_in_use.__exit__(None, None, None)
+        )
+
+    def _finish_save(self, cut: Cut, metadata: Mapping[str, JsonValue] | None) -> Future[UPath]:
+        try:
+            checked = check_metadata(metadata)
+            find_base = self._base_finder(None)
+        except BaseException:
+            cut.discard()
+            raise
+        snapshot = end_snapshot(cut, size_hint=self._last_size)
+        return self._submit(snapshot, None, checked, find_base, replaceable=True)
+
+    def _submit(
+        self,
+        snapshot: Snapshot,
+        name: str | None,
+        metadata: dict[str, JsonValue],
+        find_base: Callable[[Sequence[StateKey]], Base | None],
+        *,
+        replaceable: bool,
+    ) -> Future[UPath]:
+        self._last_size = snapshot.size
+        try:
+            request = SaveRequest(snapshot, name, self._writer, metadata, find_base)
+            return self._publisher.submit(
+                lambda: self._publish(request), discard=snapshot.close, replaceable=replaceable
+            )
+        except StateVaultError:
+            snapshot.close()
+            raise
 
     def _publish(self, request: SaveRequest) -> UPath:
         record, manifest = commit_snapshot(self._storage, self._catalog, self._names, request)

@@ -93,7 +93,7 @@ class ControlThread:
         self._started_at = time.perf_counter()
         self._deadline = math.inf
         self._snapshot_taken = False
-        self._snapshot_ended = False
+        self._done: deque[Event] = deque()
         self._pause_timeouts = 0
         self._last_pause_error = ""
 
@@ -193,9 +193,8 @@ class ControlThread:
             return None
         if self._is_to_end():
             return Event.SHUTDOWN_REQUESTED
-        if self._snapshot_ended:
-            self._snapshot_ended = False
-            return Event.SNAPSHOT_ENDED
+        if self._done:
+            return self._done.popleft()
         if self._requests:
             return self._requests.popleft()
         return self._thread_event(phases)
@@ -205,9 +204,11 @@ class ControlThread:
         match self._life.phase:
             case Phase.STARTING if not set(phases.values()) & {ThreadPhase.NOT_STARTED, ThreadPhase.STARTING}:
                 return Event.STARTED
+            case Phase.PREPARING if self._life.attempt and set(list(phases.values())[:-1]) <= standing:
+                return Event.TRAINING_PAUSED
             case Phase.PAUSING if set(phases.values()) <= standing:
                 return Event.THREADS_PAUSED
-            case Phase.PAUSING if time.perf_counter() >= self._deadline:
+            case Phase.PREPARING | Phase.PAUSING if self._life.attempt and time.perf_counter() >= self._deadline:
                 return Event.PAUSE_TIMED_OUT
             case Phase.RESUMING if ThreadPhase.PAUSED not in phases.values():
                 return Event.THREADS_RESUMED
@@ -233,7 +234,7 @@ class ControlThread:
 
     def _carry_out(self, instruction: Instruction) -> None:
         match instruction:
-            case Instruction.PAUSE_THREADS:
+            case Instruction.PAUSE_THREADS | Instruction.PAUSE_TRAINING:
                 if self._life.attempt > 1:
                     _logger.warning(
                         "the threads %s are not at a step boundary yet: attempt %d of %d to pause",
@@ -242,7 +243,13 @@ class ControlThread:
                         self._life.max_attempts,
                     )
                 self._deadline = time.perf_counter() + self._pause_timeout_s
-                self._controller.pause()
+                if instruction is Instruction.PAUSE_TRAINING:
+                    self._controller.pause_training()
+                else:
+                    self._controller.pause()
+            case Instruction.PREPARE_SNAPSHOT:
+                self._supervisor.prepare_snapshot()
+                self._done.append(Event.PREPARED)
             case Instruction.RESUME_THREADS:
                 if self._snapshot_taken:
                     self._supervisor.record_stall(self._controller.stood_still_s())
@@ -255,7 +262,7 @@ class ControlThread:
             case Instruction.TAKE_SNAPSHOT:
                 self._supervisor.take_snapshot()
                 self._snapshot_taken = True
-                self._snapshot_ended = True
+                self._done.append(Event.SNAPSHOT_ENDED)
             case Instruction.REPORT_PAUSE_TIMEOUT:
                 self._report_pause_timeout()
             case Instruction.STOP_THREADS:

@@ -58,6 +58,7 @@ class ThreadController:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._pause = False
+        self._acts_on = False
         self._shutdown = False
         self._version = 0
         self._statuses: list[ThreadStatus] = []
@@ -82,12 +83,19 @@ class ThreadController:
         """Ask all workers to pause at their next boundary."""
         with self._changed:
             self._pause = True
+            self._acts_on = False
+            self._notify()
+
+    def pause_training(self) -> None:
+        """Ask all workers but the one registered last, which acts, to pause at their next boundary."""
+        with self._changed:
+            self._pause = self._acts_on = True
             self._notify()
 
     def resume(self) -> None:
         """Let all workers go on."""
         with self._changed:
-            self._pause = False
+            self._pause = self._acts_on = False
             self._notify()
 
     def shutdown(self) -> None:
@@ -187,7 +195,7 @@ class ThreadController:
         self._changed.notify_all()
 
     def _must_pause(self, status: ThreadStatus) -> bool:
-        if not self._pause or self._shutdown:
+        if not self._pause or self._shutdown or (self._acts_on and status is self._statuses[-1]):
             return False
         earlier = self._statuses[: self._statuses.index(status)]
         return all(_stands(before.phase) for before in earlier)

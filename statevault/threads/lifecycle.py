@@ -3,7 +3,8 @@
 Nothing here waits, locks or calls anybody. The control thread turns what it sees into events, gives them to
 :func:`transition`, and carries out the instructions in their order. What the machine guarantees:
 
-* A snapshot is taken only while all threads are paused and the clock stands still.
+* A snapshot is taken only while all threads are paused and the clock stands still; what only the training thread
+  changes may be saved before, while that one stands still and the agent acts on.
 * Whatever the outcome of a save or of a pause, the threads go on unless somebody asked for a pause.
 * Once the system shuts down nothing but the end of its threads matters, and they are told to stop once.
 """
@@ -28,6 +29,7 @@ class Phase(Enum):
 
     STARTING = "starting"
     ACTIVE = "active"
+    PREPARING = "preparing"
     PAUSING = "pausing"
     PAUSED = "paused"
     SAVING = "saving"
@@ -45,8 +47,10 @@ class Event(Enum):
     RESUME_REQUESTED = "somebody asks to go on"
     SAVE_REQUESTED = "a state is to be saved"
     SHUTDOWN_REQUESTED = "somebody asks for the end"
+    TRAINING_PAUSED = "all threads but the acting one stand at their boundaries"
+    PREPARED = "what only the training thread changes was saved, or that failed"
     THREADS_PAUSED = "all threads stand at their boundaries"
-    PAUSE_TIMED_OUT = "not all threads came to a stand in time"
+    PAUSE_TIMED_OUT = "not all threads that were asked to came to a stand in time"
     THREADS_RESUMED = "all threads run again"
     SNAPSHOT_ENDED = "the snapshot was taken, or failed"
     THREAD_FAILED = "a thread died of an exception"
@@ -56,6 +60,8 @@ class Event(Enum):
 class Instruction(Enum):
     """What the control thread is to do."""
 
+    PAUSE_TRAINING = "ask all threads but the acting one to pause, and begin the time-out"
+    PREPARE_SNAPSHOT = "save what only the training thread changes"
     PAUSE_THREADS = "ask the threads to pause, and begin the time-out"
     RESUME_THREADS = "let the threads go on"
     PAUSE_CLOCK = "stop the agent's clock"
@@ -72,7 +78,8 @@ class Lifecycle:
     Attributes:
         phase: Where the system is.
         max_attempts: How often a pause is tried before it is given up.
-        attempt: Which try of the current pause this is, from 1; 0 outside :attr:`Phase.PAUSING`.
+        attempt: Which try of the current pause this is, from 1; 0 outside of :attr:`Phase.PREPARING` and
+            :attr:`Phase.PAUSING`, and while the first phase of a snapshot is taken.
         hold: Whether somebody wants the system to stay paused.
         save: Whether a state is to be saved once the threads are paused.
         failed: Whether a thread died.
@@ -119,6 +126,8 @@ def transition(life: Lifecycle, event: Event) -> Step:
             return _while_starting(life, event)
         case Phase.ACTIVE | Phase.RESUMING:
             return _while_running(life, event)
+        case Phase.PREPARING:
+            return _while_preparing(life, event)
         case Phase.PAUSING:
             return _while_pausing(life, event)
         case Phase.SAVING:
@@ -129,7 +138,9 @@ def transition(life: Lifecycle, event: Event) -> Step:
 
 def _while_starting(life: Lifecycle, event: Event) -> Step:
     match event:
-        case Event.STARTED if life.hold or life.save:
+        case Event.STARTED if life.save:
+            return _prepare(life)
+        case Event.STARTED if life.hold:
             return _pause(life)
         case Event.STARTED:
             return replace(life, phase=Phase.ACTIVE), ()
@@ -142,24 +153,31 @@ def _while_running(life: Lifecycle, event: Event) -> Step:
         case Event.PAUSE_REQUESTED:
             return _pause(replace(life, hold=True))
         case Event.SAVE_REQUESTED:
-            return _pause(replace(life, save=True))
+            return _prepare(replace(life, save=True))
         case Event.THREADS_RESUMED if life.phase is Phase.RESUMING:
             return replace(life, phase=Phase.ACTIVE), ()
         case _:
             return life, ()
 
 
+def _while_preparing(life: Lifecycle, event: Event) -> Step:
+    match event:
+        case Event.TRAINING_PAUSED if life.attempt:
+            return replace(life, attempt=0), (Instruction.PREPARE_SNAPSHOT,)
+        case Event.PREPARED if not life.attempt:
+            return _pause(life)
+        case Event.PAUSE_TIMED_OUT if life.attempt:
+            return _try_again(life, Instruction.PAUSE_TRAINING)
+        case _:
+            return _note_request(life, event)
+
+
 def _while_pausing(life: Lifecycle, event: Event) -> Step:
     match event:
         case Event.THREADS_PAUSED:
             return _stand(life)
-        case Event.PAUSE_TIMED_OUT if life.attempt < life.max_attempts:
-            return replace(life, attempt=life.attempt + 1), (Instruction.PAUSE_THREADS,)
         case Event.PAUSE_TIMED_OUT:
-            return (
-                replace(life, phase=Phase.RESUMING, attempt=0, hold=False, save=False),
-                (Instruction.REPORT_PAUSE_TIMEOUT, Instruction.RESUME_THREADS),
-            )
+            return _try_again(life, Instruction.PAUSE_THREADS)
         case Event.RESUME_REQUESTED if not life.save:
             return replace(life, phase=Phase.RESUMING, attempt=0, hold=False), (Instruction.RESUME_THREADS,)
         case _:
@@ -211,6 +229,19 @@ def _note_request(life: Lifecycle, event: Event) -> Step:
             return replace(life, save=True), ()
         case _:
             return life, ()
+
+
+def _try_again(life: Lifecycle, instruction: Instruction) -> Step:
+    if life.attempt < life.max_attempts:
+        return replace(life, attempt=life.attempt + 1), (instruction,)
+    return (
+        replace(life, phase=Phase.RESUMING, attempt=0, hold=False, save=False),
+        (Instruction.REPORT_PAUSE_TIMEOUT, Instruction.RESUME_THREADS),
+    )
+
+
+def _prepare(life: Lifecycle) -> Step:
+    return replace(life, phase=Phase.PREPARING, attempt=1), (Instruction.PAUSE_TRAINING,)
 
 
 def _pause(life: Lifecycle) -> Step:

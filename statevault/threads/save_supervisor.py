@@ -22,6 +22,7 @@ from upath import UPath
 from statevault.errors import SaveTimeoutError, StateVaultError
 from statevault.state_persistence import StateStore, check_metadata
 from statevault.state_persistence.patience import Patience
+from statevault.state_persistence.prepared_save import PreparedSave
 from statevault.threads.cleanup import Cleanup
 from statevault.threads.save_log import SaveLog, SavePhase, SaveReport
 
@@ -127,10 +128,12 @@ class SaveSupervisor:
         self.log = SaveLog()
         self._status = SaveStatus()
         self._due = False
+        self._prepared: PreparedSave | None = None
         self._pending: Future[UPath] | None = None
         # Of the last snapshot:
         self._report_id = ""
         self._began_at = 0.0
+        self._preparing_s = 0.0
         self._snapshot_ended_at = 0.0
         self._background = Cleanup(self._after_commit, interval_s=cleanup_interval_s)
         self._sizes: deque[tuple[str, int | None]] = deque()  # of states that were committed, by name
@@ -180,17 +183,43 @@ class SaveSupervisor:
 
     def give_up(self, error: Exception) -> None:
         """The threads did not come to a stand: if that was for a save, it failed."""
+        self._discard_prepared()
         if self._due:
             self._due = False
             self._count_failure("no state was saved: the threads did not pause", error, self.log.begin())
 
+    def prepare_snapshot(self) -> None:
+        """Save what only the training thread changes, which must stand still, while the agent acts on.
+
+        If that fails, all of it is tried when all threads stand still.
+        """
+        self._discard_prepared()
+        began_at = time.perf_counter()
+        try:
+            self._prepared = self._store.prepare_save()
+        except Exception:
+            _logger.debug("what was to be saved early could not be", exc_info=True)
+        self._preparing_s = time.perf_counter() - began_at
+
+    def _discard_prepared(self) -> None:
+        prepared, self._prepared = self._prepared, None
+        self._preparing_s = 0.0
+        if prepared is not None:
+            prepared.discard()
+
     def take_snapshot(self) -> None:
-        """Snapshot the components, and publish in the background. The threads must stand still."""
+        """Snapshot the components, or what is left of them, and publish in the background.
+
+        The threads must stand still.
+        """
         self._due = False
         self._report_id = self.log.begin()
-        self._began_at = time.perf_counter()
+        prepared, self._prepared = self._prepared, None
+        self._began_at = time.perf_counter() - self._preparing_s
+        self._preparing_s = 0.0
+        save = self._store.save_state_async if prepared is None else prepared.finish
         try:
-            self._pending = self._store.save_state_async(metadata=self._metadata_now())
+            self._pending = save(metadata=self._metadata_now())
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self._count_failure("no state was saved: the snapshot failed", error, self._report_id)
         self._snapshot_ended_at = time.perf_counter()
@@ -218,6 +247,7 @@ class SaveSupervisor:
             Exception: Whatever else made the save fail. Retention that fails is only counted.
         """
         self._end()
+        self._discard_prepared()
         # It also fulfils what was asked for and not done before the end.
         report_id = self.log.begin()
         try:
@@ -260,6 +290,7 @@ class SaveSupervisor:
         Raises:
             BaseException: What a signal handler raises in the meantime.
         """
+        self._discard_prepared()
         if self.log.waiting:
             self.log.update(self.log.begin(), phase=SavePhase.FAILED, error="the system ended before it was saved")
         try:

@@ -71,6 +71,13 @@ class TrainersDict(UserDict[str, Trainer], PersistentStateMixin):
         for name, trainer in self.items():
             trainer.save_state(path / name)
 
+    def save_early(self, path: Path) -> None:
+        """Save all trainers: only the training thread, which stands still, changes them."""
+        self.save_state(path)
+
+    def save_late(self, path: Path) -> None:
+        """Nothing is left to be saved."""
+
     @override
     def load_state(self, path: Path) -> None:
         """Load each trainer from below ``path``.

@@ -42,6 +42,8 @@ def run(*events: Event, life: Lifecycle | None = None) -> tuple[Lifecycle, list[
 
 
 ACTIVE, _ = run(E.STARTED)
+SAVE = (E.SAVE_REQUESTED, E.TRAINING_PAUSED, E.PREPARED)
+PREPARED = (I.PAUSE_TRAINING, I.PREPARE_SNAPSHOT)
 
 
 def test_every_phase_can_be_reached() -> None:
@@ -59,18 +61,26 @@ def test_every_phase_can_be_reached() -> None:
             P.RESUMING,
             [I.PAUSE_THREADS, I.PAUSE_CLOCK, I.RESUME_CLOCK, I.RESUME_THREADS],
         ),
-        ([E.SAVE_REQUESTED], P.PAUSING, [I.PAUSE_THREADS]),
-        ([E.SAVE_REQUESTED, E.THREADS_PAUSED], P.SAVING, [I.PAUSE_THREADS, I.PAUSE_CLOCK, I.TAKE_SNAPSHOT]),
+        ([E.SAVE_REQUESTED], P.PREPARING, [I.PAUSE_TRAINING]),
+        ([E.SAVE_REQUESTED, E.TRAINING_PAUSED], P.PREPARING, [I.PAUSE_TRAINING, I.PREPARE_SNAPSHOT]),
+        ([*SAVE], P.PAUSING, [*PREPARED, I.PAUSE_THREADS]),
+        ([*SAVE, E.THREADS_PAUSED], P.SAVING, [*PREPARED, I.PAUSE_THREADS, I.PAUSE_CLOCK, I.TAKE_SNAPSHOT]),
         (
-            [E.SAVE_REQUESTED, E.THREADS_PAUSED, E.SNAPSHOT_ENDED, E.THREADS_RESUMED],
+            [*SAVE, E.THREADS_PAUSED, E.SNAPSHOT_ENDED, E.THREADS_RESUMED],
             P.ACTIVE,
-            [I.PAUSE_THREADS, I.PAUSE_CLOCK, I.TAKE_SNAPSHOT, I.RESUME_CLOCK, I.RESUME_THREADS],
+            [*PREPARED, I.PAUSE_THREADS, I.PAUSE_CLOCK, I.TAKE_SNAPSHOT, I.RESUME_CLOCK, I.RESUME_THREADS],
         ),
-        ([E.SAVE_REQUESTED, E.PAUSE_TIMED_OUT], P.PAUSING, [I.PAUSE_THREADS, I.PAUSE_THREADS]),
+        ([E.SAVE_REQUESTED, E.PAUSE_TIMED_OUT], P.PREPARING, [I.PAUSE_TRAINING, I.PAUSE_TRAINING]),
         (
             [E.SAVE_REQUESTED, E.PAUSE_TIMED_OUT, E.PAUSE_TIMED_OUT],
             P.RESUMING,
-            [I.PAUSE_THREADS, I.PAUSE_THREADS, I.REPORT_PAUSE_TIMEOUT, I.RESUME_THREADS],
+            [I.PAUSE_TRAINING, I.PAUSE_TRAINING, I.REPORT_PAUSE_TIMEOUT, I.RESUME_THREADS],
+        ),
+        ([*SAVE, E.PAUSE_TIMED_OUT], P.PAUSING, [*PREPARED, I.PAUSE_THREADS, I.PAUSE_THREADS]),
+        (
+            [*SAVE, E.PAUSE_TIMED_OUT, E.PAUSE_TIMED_OUT],
+            P.RESUMING,
+            [*PREPARED, I.PAUSE_THREADS, I.PAUSE_THREADS, I.REPORT_PAUSE_TIMEOUT, I.RESUME_THREADS],
         ),
         ([E.PAUSE_REQUESTED, E.RESUME_REQUESTED], P.RESUMING, [I.PAUSE_THREADS, I.RESUME_THREADS]),
         ([E.SHUTDOWN_REQUESTED], P.SHUTTING_DOWN, [I.STOP_THREADS]),
@@ -110,7 +120,14 @@ def test_from_every_state_each_event_keeps_the_promises(life: Lifecycle) -> None
         }:
             assert following.phase is P.SHUTTING_DOWN
             assert instructions == (I.STOP_THREADS,)
-        assert (following.attempt > 0) is (following.phase is P.PAUSING)
+        if I.PREPARE_SNAPSHOT in instructions:
+            # Only while the training thread stands still, and for a save.
+            assert (life.phase, event) == (P.PREPARING, E.TRAINING_PAUSED)
+            assert following.save
+        if following.phase is P.PREPARING:
+            assert following.save
+        else:
+            assert (following.attempt > 0) is (following.phase is P.PAUSING)
         assert following.attempt <= MAX_ATTEMPTS
 
 
@@ -119,6 +136,7 @@ def test_every_state_leads_on_without_anybody_asking(life: Lifecycle) -> None:
     """The acknowledgements alone bring the system to a phase that may last: nothing hangs in between."""
     acknowledgement = {
         P.STARTING: E.STARTED,
+        P.PREPARING: E.PREPARED,
         P.PAUSING: E.THREADS_PAUSED,
         P.SAVING: E.SNAPSHOT_ENDED,
         P.RESUMING: E.THREADS_RESUMED,
@@ -128,7 +146,8 @@ def test_every_state_leads_on_without_anybody_asking(life: Lifecycle) -> None:
         if life.phase not in acknowledgement:
             break
         wanted_hold = life.hold
-        life, _ = transition(life, acknowledgement[life.phase])
+        is_waiting = life.phase is P.PREPARING and life.attempt
+        life, _ = transition(life, E.TRAINING_PAUSED if is_waiting else acknowledgement[life.phase])
         if life.phase is P.PAUSED:
             assert wanted_hold
     assert life.phase in {P.ACTIVE, P.PAUSED, P.STOPPED, P.FAILED}
@@ -138,32 +157,51 @@ def test_along_every_sequence_clock_and_threads_are_as_the_phase_says() -> None:
     """All sequences of five events: the clock stands while saving and paused, and runs when active."""
     for events in product(Event, repeat=5):
         life = ACTIVE
-        clock_runs = threads_run = True
+        clock_runs = threads_run = training_runs = True
         for event in events:
             # What acknowledges nothing can't happen.
             if event is E.THREADS_PAUSED and life.phase is not P.PAUSING:
+                continue
+            if event is E.TRAINING_PAUSED and life.phase is not P.PREPARING:
                 continue
             life, instructions = transition(life, event)
             for instruction in instructions:
                 clock_runs = {I.PAUSE_CLOCK: False, I.RESUME_CLOCK: True}.get(instruction, clock_runs)
                 threads_run = {I.PAUSE_THREADS: False, I.RESUME_THREADS: True}.get(instruction, threads_run)
+                training_runs = {
+                    I.PAUSE_TRAINING: False,
+                    I.PAUSE_THREADS: False,
+                    I.RESUME_THREADS: True,
+                }.get(instruction, training_runs)
+                assert instruction is not I.PREPARE_SNAPSHOT or not training_runs, events
             if life.phase in {P.PAUSED, P.SAVING}:
                 assert not clock_runs, events
                 assert not threads_run, events
             if life.phase in {P.ACTIVE, P.RESUMING}:
                 assert clock_runs, events
                 assert threads_run, events
+                assert training_runs, events
+            if life.phase is P.PREPARING:
+                assert clock_runs, events
+                assert threads_run, events
+                assert not training_runs, events
 
 
 def test_a_pause_asked_for_while_saving_lasts() -> None:
-    life, _ = run(E.SAVE_REQUESTED, E.THREADS_PAUSED, E.PAUSE_REQUESTED, E.SNAPSHOT_ENDED, life=ACTIVE)
+    life, _ = run(*SAVE, E.THREADS_PAUSED, E.PAUSE_REQUESTED, E.SNAPSHOT_ENDED, life=ACTIVE)
     assert life.phase is P.PAUSED
 
 
 def test_a_save_asked_for_while_starting_is_made() -> None:
-    life, instructions = run(E.SAVE_REQUESTED, E.STARTED, E.THREADS_PAUSED)
+    life, instructions = run(E.SAVE_REQUESTED, E.STARTED, E.TRAINING_PAUSED, E.PREPARED, E.THREADS_PAUSED)
     assert life.phase is P.SAVING
     assert instructions[-1] is I.TAKE_SNAPSHOT
+
+
+def test_a_pause_asked_for_while_a_save_is_prepared_lasts() -> None:
+    asked = (E.SAVE_REQUESTED, E.TRAINING_PAUSED, E.PAUSE_REQUESTED, E.PREPARED, E.THREADS_PAUSED, E.SNAPSHOT_ENDED)
+    life, _ = run(*asked, life=ACTIVE)
+    assert life.phase is P.PAUSED
 
 
 def test_a_save_in_a_pause_does_not_end_it() -> None:
