@@ -28,7 +28,7 @@ from statevault.format.manifest import ENCODING_ZSTD, Chunk, FileEntry, Manifest
 from statevault.format.records import CommitRecord
 from statevault.state_persistence.catalog import Catalog
 from statevault.state_persistence.parallel import run_all
-from statevault.storage import Storage
+from statevault.storage import Buffer, Storage
 
 __all__ = ["StateReader"]
 
@@ -75,7 +75,7 @@ class StateReader:
     def read_files(
         self,
         files: Iterable[FileEntry],
-        sink: Callable[[str, int, bytes], None],
+        sink: Callable[[str, int, Buffer], None],
         *,
         on_progress: Callable[[int], None] | None = None,
     ) -> None:
@@ -139,11 +139,12 @@ class StateReader:
             with targets[file.path].open("wb") as opened:
                 opened.truncate(file.size)
 
-        def write(path: str, offset: int, content: bytes) -> None:
+        def write(path: str, offset: int, content: Buffer) -> None:
+            view = memoryview(content)
             with targets[path].open("r+b", buffering=0) as opened:
                 written = 0
-                while written < len(content):
-                    written += os.pwrite(opened.fileno(), memoryview(content)[written:], offset + written)
+                while written < view.nbytes:
+                    written += os.pwrite(opened.fileno(), view[written:], offset + written)
 
         self.read_files(files, write, on_progress=on_progress)
 
@@ -184,7 +185,7 @@ class StateReader:
         """
         return self._get(self.manifest.objects[index].key, start, end)
 
-    def decoded(self, chunk: Chunk, stored: memoryview, path: str) -> bytes:
+    def decoded(self, chunk: Chunk, stored: memoryview, path: str) -> Buffer:
         """Decode and verify a chunk.
 
         Args:
@@ -192,12 +193,15 @@ class StateReader:
             stored: What lies at its place.
             path: The logical path of its file, for messages.
 
+        Returns:
+            Its content; where it is stored as it is, that very memory.
+
         Raises:
             CorruptStateError: That is not it.
         """
         where = f"{path!r} of the state {self.record.state!r}"
         try:
-            content = decompress_chunk(stored, size=chunk.size) if chunk.encoding == ENCODING_ZSTD else bytes(stored)
+            content: Buffer = decompress_chunk(stored, size=chunk.size) if chunk.encoding == ENCODING_ZSTD else stored
         except CorruptStateError as error:
             raise CorruptStateError(f"{where} is damaged: {error}") from None
         if digest(content) != chunk.digest:

@@ -96,15 +96,16 @@ class LocalStorage(Storage):
             with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - str paths, no Path per call
                 size = os.fstat(file.fileno()).st_size
                 wanted = check_range(size, start, end, url=self.url, key=key)
-                data = bytearray(wanted)
-                got = 0
-                while got < wanted:
-                    count = os.preadv(file.fileno(), [memoryview(data)[got:]], start + got)
-                    if count == 0:
+                data = os.pread(file.fileno(), wanted, start)
+                if len(data) == wanted:  # nearly always: without a copy
+                    return data
+                parts = [data]
+                while wanted > (got := sum(map(len, parts))):
+                    parts.append(os.pread(file.fileno(), wanted - got, start + got))
+                    if not parts[-1]:
                         msg = f"{key} in {self.root} got shorter while it was read."
                         raise StorageError(msg, transient=True, url=self.url, key=key)
-                    got += count
-                return bytes(data)
+                return b"".join(parts)
         except StorageError:
             raise
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
