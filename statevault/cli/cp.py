@@ -9,15 +9,17 @@ import typer
 from rich.text import Text
 
 from statevault.cli.failures import exit_code, reported
-from statevault.cli.options import AsJson, StorageOptions, opened, own_names, parsed_storage_options
+from statevault.cli.options import AsJson, StorageOptions, own_names, parsed_storage_options
+from statevault.cli.other_folders import opened_any
 from statevault.cli.output import console, counted, plain, print_json, progress, size
-from statevault.errors import CorruptStateError, StatePrunedError
+from statevault.errors import CorruptStateError, FormatError, StatePrunedError
 from statevault.state_persistence import StateStore
 from statevault.state_persistence.copying import CopiedState, CopyReport
-from statevault.storage import normalized_url
+from statevault.storage import Storage, normalized_url, open_storage
 
 __all__ = ["cp"]
 
+_DAMAGED = exit_code(CorruptStateError())
 _LABELS = {
     "copied": ("copied   ", "green"),
     "present": ("present  ", "dim"),
@@ -46,7 +48,7 @@ def cp(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy states to another store, every byte verified.
+    """Copy states to another store, every byte verified; an experiment, or policies, to another folder.
 
     Oldest first. What is in DST already is passed over: run it again to go on where it was interrupted. A state keeps
     its name where it is free there. Exit code 4 if a state is damaged, after the others were copied.
@@ -55,26 +57,45 @@ def cp(
     with reported(as_json=as_json):
         if (normalized_url(source), pairs[0]) == (normalized_url(target), pairs[1]):
             raise typer.BadParameter("SRC and DST are the same store: there is nothing to copy")
-        done: list[CopiedState] = []
-        with (
-            opened(source, pairs[0]) as here,
-            StateStore(target, storage_options=parsed_storage_options(pairs[1])) as there,
-        ):
-            names = None if states is None else own_names(here, states)
-            infos = [info for info in here.states() if names is None or info.name in names]
-            try:
-                with progress(
-                    f"copying {counted(len(infos), 'state')}", sum(info.size for info in infos), hidden=as_json
-                ) as bar:
-                    here.copy_states(there, names, on_progress=bar, on_state=done.append)
-            finally:
-                # Also of a copy that broke off: what was copied is there.
-                if done or not infos:
-                    _print(CopyReport(tuple(done)), as_json=as_json)
+        with opened_any(source, pairs[0]) as here:
+            if isinstance(here, StateStore):
+                with StateStore(target, storage_options=parsed_storage_options(pairs[1])) as there:
+                    code = _copy_states(here, there, states, as_json=as_json)
+            else:
+                code = 0 if here.copy(_target(target, pairs[1]), states, as_json=as_json) else _DAMAGED
+    if code:
+        raise typer.Exit(code)
+
+
+def _copy_states(here: StateStore, there: StateStore, states: list[str] | None, *, as_json: bool) -> int:
+    done: list[CopiedState] = []
+    names = None if states is None else own_names(here, states)
+    infos = [info for info in here.states() if names is None or info.name in names]
+    try:
+        with progress(
+            f"copying {counted(len(infos), 'state')}", sum(info.size for info in infos), hidden=as_json
+        ) as bar:
+            here.copy_states(there, names, on_progress=bar, on_state=done.append)
+    finally:
+        # Also of a copy that broke off: what was copied is there.
+        if done or not infos:
+            _print(CopyReport(tuple(done)), as_json=as_json)
     if any(state.outcome == "damaged" for state in done):
-        raise typer.Exit(exit_code(CorruptStateError()))
-    if names is not None and any(state.outcome == "pruned" for state in done):
-        raise typer.Exit(exit_code(StatePrunedError()))
+        return _DAMAGED
+    return exit_code(StatePrunedError()) if names and any(state.outcome == "pruned" for state in done) else 0
+
+
+def _target(url: str, pairs: list[str]) -> Storage:
+    """Where files go that are no states; a store of states is no place for them.
+
+    Raises:
+        FormatError: A store is there.
+    """
+    options = parsed_storage_options(pairs)
+    with StateStore(url, storage_options=options) as store:
+        if store.exists():
+            raise FormatError(f"{store.url} is a store of states: copy an experiment, or policies, to another folder")
+    return open_storage(url, options)
 
 
 def _print(report: CopyReport, *, as_json: bool) -> None:

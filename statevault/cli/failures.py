@@ -14,6 +14,7 @@ from statevault.cli.output import plain
 from statevault.errors import (
     ComponentNotFoundError,
     CorruptStateError,
+    ExperimentNotFoundError,
     FormatError,
     MissingExtraError,
     PickleNotAllowedError,
@@ -43,7 +44,7 @@ EXIT_CODES: dict[int, str] = {
 
 # The first that fits counts.
 _CODES: list[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = [
-    ((StateNotFoundError, ComponentNotFoundError, StoreNotFoundError), 3),
+    ((StateNotFoundError, ComponentNotFoundError, StoreNotFoundError, ExperimentNotFoundError), 3),
     (CorruptStateError, 4),
     ((StorageAccessError, PickleNotAllowedError), 5),
     ((StorageFullError, StagingSpaceError), 8),

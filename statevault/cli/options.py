@@ -15,6 +15,7 @@ __all__ = [
     "StateArgument",
     "StorageOptions",
     "StoreArgument",
+    "nothing_there",
     "opened",
     "own_names",
     "parsed_storage_options",
@@ -88,5 +89,10 @@ def opened(url: str, pairs: list[str] | None) -> StateStore:
     """
     store = StateStore(url, storage_options=parsed_storage_options(pairs))
     if not store.exists():
-        raise StoreNotFoundError(f"there is no store at {store.url}: nothing was saved there, or the path is wrong")
+        raise nothing_there(store.url)
     return store
+
+
+def nothing_there(url: str) -> StoreNotFoundError:
+    """The error that nothing was ever saved at a place."""
+    return StoreNotFoundError(f"there is no store at {url}: nothing was saved there, or the path is wrong")

@@ -9,18 +9,23 @@ from rich.text import Text
 from rich.tree import Tree
 
 from statevault.cli.failures import reported
-from statevault.cli.options import AsJson, StateArgument, StorageOptions, StoreArgument, opened
+from statevault.cli.options import AsJson, StateArgument, StorageOptions, StoreArgument
+from statevault.cli.other_folders import opened_any
 from statevault.cli.output import console, plain, print_json, size, state_as_json, states_table, when
 from statevault.format.manifest import FileEntry
-from statevault.state_persistence import StateInfo
+from statevault.state_persistence import StateInfo, StateStore
 from statevault.state_persistence.download import StateReader
+from statevault.state_persistence.stored_states import LATEST
 
 __all__ = ["ls", "show"]
 
 
 def ls(url: StoreArgument, storage_option: StorageOptions = None, as_json: AsJson = False) -> None:
-    """List the committed states of a store, oldest first."""
-    with reported(as_json=as_json), opened(url, storage_option) as store:
+    """List the committed states of a store, oldest first; the trials of an experiment; policies in a folder."""
+    with reported(as_json=as_json), opened_any(url, storage_option) as store:
+        if not isinstance(store, StateStore):
+            store.ls(as_json=as_json)
+            return
         infos, pins = store.states(), store.pins()
         if as_json:
             print_json([state_as_json(info, pins.get(info.name, ())) for info in infos])
@@ -36,8 +41,11 @@ def show(
     storage_option: StorageOptions = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a state: its layout with sizes, digests and compression, and its metadata."""
-    with reported(as_json=as_json), opened(url, storage_option) as store:
+    """Show a state: its layout with sizes, digests and compression, and its metadata; a trial; a policy."""
+    with reported(as_json=as_json), opened_any(url, storage_option) as store:
+        if not isinstance(store, StateStore):
+            store.show(None if state == LATEST else state, as_json=as_json)
+            return
         reader = store.open_state(state)
         info = store.info(reader.record.state)
         pins = store.pins().get(info.name, ())

@@ -8,10 +8,12 @@ import typer
 from rich.text import Text
 
 from statevault.cli.failures import exit_code, reported
-from statevault.cli.options import AsJson, StorageOptions, StoreArgument, opened
+from statevault.cli.options import AsJson, StorageOptions, StoreArgument
+from statevault.cli.other_folders import opened_any
 from statevault.cli.output import console, plain, print_json, progress, size
 from statevault.errors import CorruptStateError, StateNotFoundError, StatePrunedError
 from statevault.state_persistence import StateStore
+from statevault.state_persistence.stored_states import LATEST
 
 __all__ = ["verify"]
 
@@ -24,8 +26,15 @@ def verify(
     storage_option: StorageOptions = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check every byte of a state, or of all states, against its digest. Exit code 4 if something is damaged."""
-    with reported(as_json=as_json), opened(url, storage_option) as store:
+    """Check every byte of a state, or of all states, against its digest. Exit code 4 if something is damaged.
+
+    So of an experiment, or of a trial of it, and of policies in a folder.
+    """
+    with reported(as_json=as_json), opened_any(url, storage_option) as store:
+        if not isinstance(store, StateStore):
+            if not store.verify(None if state == LATEST else state, as_json=as_json):
+                raise typer.Exit(exit_code(CorruptStateError()))
+            return
         names = store.names() if state is None else [store.info(state).name if state == "latest" else state]
         results = [result for name in names if (result := _verified(store, name, hidden=as_json)) is not None]
         if state is not None and not results:

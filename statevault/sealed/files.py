@@ -164,12 +164,18 @@ class SealedFiles:
     def _fetch(self, key: str, on_progress: Callable[[int], None] | None) -> tuple[IO[bytes], ObjectInfo, Seal | None]:
         """The whole file, at its beginning, and its seal, if it has one: which it matches."""
         try:
-            return self._fetch_once(self._storage.head(key), on_progress)
+            fetched = self._fetch_once(self._storage.head(key), on_progress)
         except ObjectNotFoundError:
             raise
         except (CorruptStateError, StorageError):
             # It may have been replaced between two reads, perhaps by a shorter one.
             return self._fetch_once(self._storage.head(key), None)
+        file, found, seal = fetched
+        if seal is None and (now := self._storage.head(key)).size != found.size:
+            # By a longer one, whose end, where the seal is, was not read.
+            file.close()
+            return self._fetch_once(now, None)
+        return fetched
 
     def _fetch_once(
         self, found: ObjectInfo, on_progress: Callable[[int], None] | None

@@ -19,7 +19,7 @@ from statevault.codecs import read_tree, write_tree
 from statevault.errors import FormatError
 from statevault.state_persistence.mixin import PersistentStateMixin
 
-__all__ = ["RandomGenerators"]
+__all__ = ["RandomGenerators", "generator_states", "set_generator_states"]
 
 _logger = logging.getLogger(__name__)
 
@@ -33,14 +33,7 @@ class RandomGenerators(PersistentStateMixin):
     @override
     def save_state(self, path: Path) -> None:
         """Save the generators of what is loaded as the file `path` + ``.tree``."""
-        record: dict[str, Any] = {"python": random.getstate()}
-        numpy_random = sys.modules.get("numpy.random")
-        if numpy_random is not None:
-            record["numpy"] = numpy_random.get_state(legacy=False)
-        torch = sys.modules.get("torch")
-        if torch is not None:
-            record["torch"] = _save_torch(torch)
-        write_tree(record, _file(path))
+        write_tree(generator_states(), _file(path))
 
     @override
     def load_state(self, path: Path) -> None:
@@ -58,16 +51,44 @@ class RandomGenerators(PersistentStateMixin):
         if not isinstance(record, Mapping):
             raise FormatError(f"{file} holds no states of random generators but a {type(record).__name__}")
         try:
-            version, numbers, gauss = record["python"]
-            random.setstate((version, tuple(numbers), gauss))
-            if "numpy" in record:
-                import numpy as np  # noqa: PLC0415 - heavy, and only where it was used before
+            set_generator_states(record)
+        except FormatError as error:
+            raise FormatError(f"{file} holds {error}") from error
 
-                np.random.set_state(record["numpy"])
-            if "torch" in record:
-                _load_torch(record["torch"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise FormatError(f"{file} does not hold usable states of random generators: {error!r}") from error
+
+def generator_states() -> dict[str, Any]:
+    """The states of the global generators of what is loaded, as a record for :func:`set_generator_states`.
+
+    Returns:
+        A record of numbers, tuples, bytes and NumPy arrays: it can be read where torch is not installed.
+    """
+    record: dict[str, Any] = {"python": random.getstate()}
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        record["numpy"] = numpy_random.get_state(legacy=False)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        record["torch"] = _save_torch(torch)
+    return record
+
+
+def set_generator_states(record: Mapping[str, Any]) -> None:
+    """Set the global generators to what :func:`generator_states` returned. Those not in the record stay as they are.
+
+    Raises:
+        FormatError: The record does not hold the states of generators; some may be set then.
+    """
+    try:
+        version, numbers, gauss = record["python"]
+        random.setstate((version, tuple(numbers), gauss))
+        if "numpy" in record:
+            import numpy as np  # noqa: PLC0415 - heavy, and only where it was used before
+
+            np.random.set_state(record["numpy"])
+        if "torch" in record:
+            _load_torch(record["torch"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise FormatError(f"no usable states of random generators: {error!r}") from error
 
 
 def _save_torch(torch: Any) -> dict[str, Any]:

@@ -27,11 +27,15 @@ PACKAGES = [
     "statevault.data",
     "statevault.data.impls",
     "statevault.errors",
+    "statevault.experiments",
+    "statevault.experiments.report",
     "statevault.gym",
     "statevault.interaction",
     "statevault.launcher",
     "statevault.model",
+    "statevault.persistence",
     "statevault.schedulers",
+    "statevault.sealed",
     "statevault.state_persistence",
     "statevault.storage",
     "statevault.testing",
@@ -42,8 +46,8 @@ PACKAGES = [
 
 # Of extras, or needed for one backend only.
 OPTIONAL = [
-    *("aiobotocore", "boto3", "botocore", "gcsfs", "gymnasium", "httpx", "prometheus_client", "rich", "s3fs"),
-    *("starlette", "torch", "typer", "uvicorn"),
+    *("aiobotocore", "boto3", "botocore", "gcsfs", "gymnasium", "httpx", "joblib", "matplotlib", "prometheus_client"),
+    *("rich", "s3fs", "starlette", "tianshou", "torch", "typer", "uvicorn"),
 ]
 HEAVY = [*OPTIONAL, "blake3", "fsspec", "msgpack", "numpy", "pydantic", "upath", "zstandard"]
 

@@ -168,6 +168,26 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_again() -> None:
         assert file.read(3) == b"bbb"
 
 
+@pytest.mark.parametrize("size", [3, PIECE + 9, 2 * PIECE])
+def test_a_file_that_is_replaced_before_it_is_read_is_the_new_one(size: int) -> None:
+    class Replaced(DictStorage):
+        @override
+        def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+            if later:
+                self.objects[key] = later.pop()
+            return super().get(key, start, end)
+
+    storage, other = Replaced(), DictStorage()
+    later: list[bytes] = []
+    SealedFiles(storage).put("k", io.BytesIO(b"a" * PIECE), {"is": "old"})
+    SealedFiles(other).put("k", io.BytesIO(b"b" * size), {"is": "new"})
+    later.append(other.objects["k"])
+    file, described = SealedFiles(storage).open("k")
+    with file:
+        assert file.read() == b"b" * size
+    assert described.info == {"is": "new"}
+
+
 def test_a_file_that_is_not_there_is_told(storage: DictStorage) -> None:
     for call in (SealedFiles(storage).open, SealedFiles(storage).verify, SealedFiles(storage).look):
         with pytest.raises(ObjectNotFoundError):
