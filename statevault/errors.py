@@ -8,7 +8,7 @@
 * A save (or a pin) did not happen, a later one may: :class:`SaveFencedError`, :class:`SaveSupersededError`,
   :class:`SaveTimeoutError`, :class:`StagingSpaceError`, :class:`PinConflictError`.
 * A batch experiment: :class:`ExperimentNotFoundError`, :class:`ExperimentExistsError`, :class:`TrialTakenError`,
-  :class:`TrialIncompleteError`.
+  :class:`TrialIncompleteError`, :class:`TrialFailedError`, :class:`WorkerDiedError`.
 * The storage failed: :class:`StorageError` and its kin, whose :attr:`~StorageError.transient` says whether
   trying again can help.
 
@@ -49,10 +49,12 @@ __all__ = [
     "StorageTimeoutError",
     "StorageUnreachableError",
     "StoreNotFoundError",
+    "TrialFailedError",
     "TrialIncompleteError",
     "TrialTakenError",
     "UnsupportedTypeError",
     "UnsupportedVersionError",
+    "WorkerDiedError",
 ]
 
 
@@ -138,6 +140,14 @@ class ExperimentExistsError(StateVaultError, FileExistsError):
 
 class TrialTakenError(StateVaultError):
     """Another worker works on the trial, or has taken it over."""
+
+
+class TrialFailedError(StateVaultError, RuntimeError):
+    """A trial failed in another process, and its exception could not be brought back: the message has its traceback."""
+
+
+class WorkerDiedError(StateVaultError):
+    """A process that ran trials came to an end in the middle of one. What it had saved stays, and is gone on from."""
 
 
 class TrialIncompleteError(StateVaultError, ValueError):

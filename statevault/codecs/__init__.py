@@ -16,6 +16,7 @@ from statevault.codecs.pickles import (
     save_pickle,
 )
 from statevault.codecs.seal import MAX_SEAL_SIZE, Seal, SealWriter, find_seal
+from statevault.codecs.shuffle import shuffle, unshuffle
 from statevault.codecs.tree.decode import decode_tree
 from statevault.codecs.tree.encode import encode_tree
 from statevault.codecs.tree.file import holds_pickle, read_tree, segment_boundaries, write_tree
@@ -44,6 +45,8 @@ __all__ = [
     "read_tree",
     "save_pickle",
     "segment_boundaries",
+    "shuffle",
+    "unshuffle",
     "worth_compressing",
     "write_tree",
 ]

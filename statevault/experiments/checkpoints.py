@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any
@@ -258,22 +258,23 @@ class TrialCheckpoints:
             _logger.warning("%s; the trial is taken for unfinished", error)
             return None
 
-    def completed_key(self) -> str | None:
-        """The key of the final checkpoint; None if the trial is not complete, or if that is not there.
+    def final_key(self, record: CompletionRecord, keys: Collection[str] | None = None) -> str | None:
+        """The key of the final checkpoint; None if it is not there.
+
+        Args:
+            record: The record that the trial is complete.
+            keys: All keys of the trial, if they are known.
 
         Raises:
             StorageError: The storage failed.
         """
-        record = self.completion()
-        if record is None:
-            return None
         # By its base name alone: older records held the path of where the folder was then.
         name = record.checkpoint_path.replace("\\", "/").rpartition("/")[2]
         if parse_checkpoint(name) is None:
             _logger.warning("The completion of trial %d names %r, which is no checkpoint", self._trial, name)
             return None
         key = trial_prefix(self._alg_idx, self._trial) + name
-        if not self._storage.exists(key):
+        if not (self._storage.exists(key) if keys is None else key in keys):
             _logger.warning("%s, with which the trial was complete, is not there: it is taken for unfinished", key)
             return None
         return key

@@ -37,6 +37,8 @@ STALE_AFTER = timedelta(seconds=120)
 _BEAT = ".beat"
 _LOOKS = 10
 _BETWEEN_LOOKS_S = (0.1, 0.4)
+# Not the global generator, which is the algorithms'.
+_OWN_RANDOM = random.SystemRandom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def take_claim(storage: Storage, prefix: str) -> Claim:
             if min(others) < own.name or any(held for held in others.values()):
                 break
             # The others came at the same moment and have larger names: they go away when they see this one.
-            time.sleep(random.uniform(*_BETWEEN_LOOKS_S))
+            time.sleep(_OWN_RANDOM.uniform(*_BETWEEN_LOOKS_S))
         raise TrialTakenError(_taken(storage, prefix, min(others, key=lambda name: (not others[name], name))))
     except StateVaultError:
         own.release()
@@ -179,11 +181,12 @@ def _signature() -> bytes:
 @lru_cache(maxsize=1)
 def _machine() -> str:
     """What makes a process number meaningful: the machine, since its last start, and the container."""
-    parts = [socket.gethostname(), f"{uuid.getnode():x}"]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
-        parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
-    return ":".join(parts)
+    host = socket.gethostname()
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{host}:{boot}:{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return f"{host}:{uuid.getnode():x}"
 
 
 def _taken(storage: Storage, prefix: str, name: str) -> str:

@@ -56,7 +56,8 @@ class CheckpointManager(ExperimentTrials):
             StorageError: The storage failed.
         """
         checkpoints = self._look_at(alg_idx, trial)
-        record, key = checkpoints.completion(), checkpoints.completed_key()
+        record = checkpoints.completion()
+        key = None if record is None else checkpoints.final_key(record)
         if record is None or key is None:
             raise TrialIncompleteError(f"trial {trial} of algorithm {alg_idx} in {self.url} is not complete")
         try:
@@ -85,10 +86,9 @@ class CheckpointManager(ExperimentTrials):
             metadata = self._metadata.read()
         except ExperimentNotFoundError:
             return False
+        complete = self.completed_trials()
         return all(
-            self.is_trial_complete(entry.index, trial)
-            for entry in metadata.algorithms
-            for trial in range(metadata.n_trials)
+            (entry.index, trial) in complete for entry in metadata.algorithms for trial in range(metadata.n_trials)
         )
 
     def load_benchmark_result(self) -> ExperimentResult:
@@ -103,15 +103,12 @@ class CheckpointManager(ExperimentTrials):
         """
         metadata = self._metadata.read()
         problem = self.load_benchmark_problem()
-        whole = [entry for entry in metadata.algorithms if self._is_finished(entry, metadata.n_trials)]
-        keys = {
-            (entry.index, trial): self._look_at(entry.index, trial).completed_key()
-            for entry in whole
-            for trial in range(metadata.n_trials)
-        }
-        size = sum(self._storage.head(key).size for key in keys.values() if key is not None)
+        complete = self.completed_trials()
+        whole = [entry for entry in metadata.algorithms if self._is_finished(entry, metadata.n_trials, complete)]
         trials: dict[str, list[TrialResult]] = {}
-        with loading_bar(f"loading {self.url}", size, steps=len(keys)) as advance:
+        # What lies there, and not only what is loaded: an upper bound will do for the decision.
+        size = sum(found.size for found in self._storage.list("algorithm_"))
+        with loading_bar(f"loading {self.url}", size, steps=len(whole) * metadata.n_trials) as advance:
             for entry in whole:
                 trials[entry.name] = []
                 for trial in range(metadata.n_trials):
@@ -119,8 +116,8 @@ class CheckpointManager(ExperimentTrials):
                     advance()
         return ExperimentResult(problem, trials)
 
-    def _is_finished(self, entry: AlgorithmEntry, n_trials: int) -> bool:
-        unfinished = [trial for trial in range(n_trials) if not self.is_trial_complete(entry.index, trial)]
+    def _is_finished(self, entry: AlgorithmEntry, n_trials: int, complete: set[tuple[int, int]]) -> bool:
+        unfinished = [trial for trial in range(n_trials) if (entry.index, trial) not in complete]
         if unfinished:
             _logger.warning(
                 "%s is left out: %d of its %d trials are not complete (%s)",

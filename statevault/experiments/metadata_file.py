@@ -21,6 +21,8 @@ from statevault.storage import Storage
 __all__ = ["MetadataFile"]
 
 _PATIENCE_S = 30.0
+# Not the global generator, which is the algorithms'.
+_OWN_RANDOM = random.SystemRandom()
 
 
 class MetadataFile:
@@ -106,7 +108,7 @@ class MetadataFile:
             except TrialTakenError:
                 if time.monotonic() > until:
                     raise
-                time.sleep(random.uniform(0.1, 0.5))
+                time.sleep(_OWN_RANDOM.uniform(0.1, 0.5))
 
 
 def _exists(storage: Storage) -> str:

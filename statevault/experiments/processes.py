@@ -26,10 +26,11 @@ from typing import Any, cast
 
 from typing_extensions import override
 
+from statevault.errors import WorkerDiedError
 from statevault.experiments.progress import TrialCounts
 from statevault.experiments.remote import watch_trials_with
 from statevault.experiments.trial_run import Outcome, TrialId
-from statevault.experiments.workers import WorkerDiedError, Workers, submitted
+from statevault.experiments.workers import Workers, submitted
 
 __all__ = ["ProcessWorkers", "shared_cells"]
 

@@ -120,6 +120,7 @@ class CompletionRecord(_Record):
         trial: Its number.
         iteration: The last iteration.
         checkpoint_path: The base name of the checkpoint after it: the folder may be moved.
+        of_iterations: How many iterations there were to be then. If there are more now, the record counts for nothing.
     """
 
     kind = "completion record"
@@ -128,6 +129,7 @@ class CompletionRecord(_Record):
     trial: _Count
     iteration: _Count
     checkpoint_path: str
+    of_iterations: _Count | None = None
 
 
 class MetricsMarker(_Record):

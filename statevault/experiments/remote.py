@@ -13,15 +13,11 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from statevault.errors import UnsupportedTypeError
+from statevault.errors import TrialFailedError, UnsupportedTypeError
 from statevault.experiments.manager import CheckpointManager
 from statevault.experiments.trial_run import Ending, Outcome, TrialId, TrialRunner, Watch
 
-__all__ = ["TrialFailedError", "pack", "run_packed", "watch_trials_with"]
-
-
-class TrialFailedError(RuntimeError):
-    """What a trial raised in another process, where that itself can't be pickled; the message holds its traceback."""
+__all__ = ["pack", "run_packed", "watch_trials_with"]
 
 
 def pack(manager: CheckpointManager, make_network: Callable[[Any], Any]) -> bytes:

@@ -11,12 +11,12 @@ import logging
 import time
 from collections.abc import Sequence
 
-from statevault.errors import CorruptStateError, TrialIncompleteError, TrialTakenError
+from statevault.errors import CorruptStateError, TrialIncompleteError, TrialTakenError, WorkerDiedError
 from statevault.experiments.manager import CheckpointManager
 from statevault.experiments.progress import TrialCounts, shown
 from statevault.experiments.results import ExperimentResult
 from statevault.experiments.trial_run import Ending, Outcome, TrialId
-from statevault.experiments.workers import WorkerDiedError, Workers
+from statevault.experiments.workers import Workers
 
 __all__ = ["Rounds"]
 
@@ -112,13 +112,14 @@ class Rounds:
         if iterations != self._iterations:
             self._iterations = iterations
             self._complete.clear()
+        complete = self._manager.completed_trials()
         left: list[TrialId] = []
         for number in range(metadata["n_trials"]):
             for alg_idx in range(len(iterations)):
                 trial = TrialId(number, alg_idx)
                 if trial in self._complete or trial in self._failed:
                     continue
-                if self._manager.is_trial_complete(alg_idx, number):
+                if (alg_idx, number) in complete:
                     self._finish(trial)
                 else:
                     left.append(trial)

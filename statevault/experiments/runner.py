@@ -78,7 +78,7 @@ def run_experiment(
     Raises:
         ExperimentExistsError: The folder holds an experiment already: go on with :func:`resume_experiment`.
         ExceptionGroup: Trials failed, each for one of the exceptions, or a process died
-            (:class:`~statevault.experiments.workers.WorkerDiedError`). All others were run. Notes say where.
+            (:class:`~statevault.errors.WorkerDiedError`). All others were run. Notes say where.
         UnsupportedTypeError: `make_network`, or the manager, can't be sent to another process.
         TypeError: An algorithm is none, the seed is no whole number, or the executor no executor.
         ValueError: A count is less than 1, names are not different, or both `n_processes` and `executor` are given.

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeAlias
 
 from typing_extensions import override
 
-from statevault.errors import StateVaultError
+from statevault.errors import WorkerDiedError
 from statevault.experiments.remote import run_packed
 from statevault.experiments.trial_run import Ending, Outcome, TrialId, TrialRunner
 
@@ -18,17 +18,12 @@ __all__ = [
     "ExecutorWorkers",
     "InProcessWorkers",
     "JoblibWorkers",
-    "WorkerDiedError",
     "Workers",
     "submitted",
 ]
 
 AnyExecutor: TypeAlias = Executor | Callable[[Iterable[Any]], Any]
 """A :class:`concurrent.futures.Executor` (of Dask, loky, mpi4py, …), or a ``joblib.Parallel``."""
-
-
-class WorkerDiedError(StateVaultError):
-    """A process that ran trials came to an end in the middle of one. What it had saved stays, and is gone on from."""
 
 
 class Workers(ABC):

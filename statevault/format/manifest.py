@@ -29,6 +29,7 @@ from statevault.format.records import (
 __all__ = [
     "ENCODING_PLAIN",
     "ENCODING_ZSTD",
+    "SHUFFLED_WIDTHS",
     "Chunk",
     "DirectoryEntry",
     "FileEntry",
@@ -39,6 +40,9 @@ __all__ = [
 
 ENCODING_PLAIN = 0
 ENCODING_ZSTD = 1
+SHUFFLED_WIDTHS = {2: 2, 3: 4, 4: 8}
+"""The encodings whose zstd frame holds the byte planes of a chunk: bytes of an item by the number of the encoding."""
+
 _HOLDS_PICKLE = 1
 _NEEDS_ALLOW_PICKLE = 2
 
@@ -54,7 +58,7 @@ class Chunk(NamedTuple):
         stored: Bytes it takes in the object.
         size: Bytes it has once decoded.
         digest: BLAKE3 of the decoded bytes.
-        encoding: :data:`ENCODING_PLAIN` or :data:`ENCODING_ZSTD`.
+        encoding: :data:`ENCODING_PLAIN`, :data:`ENCODING_ZSTD`, or one of :data:`SHUFFLED_WIDTHS`.
     """
 
     object: Index
@@ -62,7 +66,7 @@ class Chunk(NamedTuple):
     stored: Annotated[int, Field(ge=1, le=2 * MAX_CHUNK)]
     size: Annotated[int, Field(ge=1, le=MAX_CHUNK)]
     digest: Annotated[bytes, Field(min_length=32, max_length=32)]
-    encoding: Annotated[int, Field(ge=ENCODING_PLAIN, le=ENCODING_ZSTD)]
+    encoding: Annotated[int, Field(ge=ENCODING_PLAIN, le=max(SHUFFLED_WIDTHS))]
 
 
 class ObjectEntry(NamedTuple):
@@ -125,10 +129,12 @@ class FileEntry(NamedTuple):
 
     @property
     def compression(self) -> str:
-        """How its chunks are stored: ``"none"``, ``"zstd"``, or ``"mixed"``."""
+        """How its chunks are stored: ``"none"``, ``"zstd"``, ``"shuffled"`` (some of them at least), or ``"mixed"``."""
         kinds = {chunk.encoding for chunk in self.chunks}
         if kinds <= {ENCODING_PLAIN}:
             return "none"
+        if kinds & SHUFFLED_WIDTHS.keys():
+            return "shuffled"
         return "zstd" if kinds == {ENCODING_ZSTD} else "mixed"
 
 

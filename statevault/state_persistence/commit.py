@@ -41,6 +41,7 @@ from statevault.format.records import (
     SessionRecord,
 )
 from statevault.state_persistence.catalog import Catalog
+from statevault.state_persistence.chunk_encoding import Compression
 from statevault.state_persistence.deadline import Deadline
 from statevault.state_persistence.names import StateNames
 from statevault.state_persistence.removal import put_tombstone
@@ -72,6 +73,7 @@ class SaveRequest:
         metadata: What the caller wants to find in ``StateInfo.metadata``.
         find_base: Given the names of the visible states, oldest first: the one whose chunks need not be uploaded again.
         author: Who saved the state at first, if it is a copy.
+        compression: What is done to chunks where it pays.
     """
 
     snapshot: Snapshot
@@ -80,6 +82,7 @@ class SaveRequest:
     metadata: Mapping[str, JsonValue]
     find_base: Callable[[Sequence[StateKey]], Base | None] = lambda visible: None
     author: str | None = None
+    compression: Compression = Compression.ZSTD
 
 
 def commit_snapshot(
@@ -147,7 +150,7 @@ def _commit_once(
         if base is not None and catalog.is_tombstoned(base.key):
             _logger.info("%s was removed meanwhile: all of %s is uploaded", base.key.state, key.state)
             base = None
-        content = upload_files(storage, key.state, request.snapshot, base)
+        content = upload_files(storage, key.state, request.snapshot, base, compression=request.compression)
         record, manifest = _put_manifest(storage, key, content, request, base)
         marker = _checked_marker(record)
         deadline.check(saving)

@@ -24,9 +24,10 @@ from statevault.errors import (
     UnsupportedVersionError,
 )
 from statevault.format.keys import StateKey, manifest_key
-from statevault.format.manifest import ENCODING_ZSTD, Chunk, FileEntry, Manifest
+from statevault.format.manifest import Chunk, FileEntry, Manifest
 from statevault.format.records import CommitRecord
 from statevault.state_persistence.catalog import Catalog
+from statevault.state_persistence.chunk_encoding import decode_chunk
 from statevault.state_persistence.parallel import run_all
 from statevault.storage import Buffer, Storage
 
@@ -201,7 +202,7 @@ class StateReader:
         """
         where = f"{path!r} of the state {self.record.state!r}"
         try:
-            content: Buffer = decompress_chunk(stored, size=chunk.size) if chunk.encoding == ENCODING_ZSTD else stored
+            content = decode_chunk(stored, chunk.encoding, size=chunk.size)
         except CorruptStateError as error:
             raise CorruptStateError(f"{where} is damaged: {error}") from None
         if digest(content) != chunk.digest:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from statevault.format.manifest import ENCODING_PLAIN, ENCODING_ZSTD, Chunk
+from statevault.format.manifest import Chunk
+from statevault.state_persistence.chunk_encoding import Compression
 from statevault.state_persistence.file_content import StateFile
 from statevault.storage import Buffer
 
@@ -20,17 +21,17 @@ class FileBody:
 
     Attributes:
         file: The file.
-        compressed: Whether its new chunks are compressed.
+        compression: What is done to its new chunks.
     """
 
     def __init__(self, file: StateFile, encoders: ThreadPoolExecutor) -> None:
         self.file = file
-        self.compressed = False
+        self.compression = Compression.NONE
         self._content = file.content(encoders)
         self._sizes = self._content.sizes
         self._reused: list[Chunk | None] = [None] * len(self._sizes)
-        # Of each chunk that was put: bytes stored, bytes once decoded, digest.
-        self._put: list[tuple[int, int, bytes]] = []
+        # Of each chunk that was put: bytes stored, encoding, bytes once decoded, digest.
+        self._put: list[tuple[int, int, int, bytes]] = []
 
     @property
     def size(self) -> int:
@@ -41,6 +42,11 @@ class FileBody:
     def is_whole(self) -> bool:
         """Whether nothing of the file is reused."""
         return not any(self._reused)
+
+    @property
+    def is_plain_file(self) -> bool:
+        """Whether what is put is the file itself, or what ``zstd -d`` makes it of."""
+        return self.is_whole and self.compression is not Compression.SMALLEST and not self._content.is_shuffled
 
     @property
     def _new(self) -> list[int]:
@@ -55,14 +61,14 @@ class FileBody:
         """Upload what lies in other objects of the base than these after all."""
         self._reused = [chunk if chunk is not None and chunk.object in objects else None for chunk in self._reused]
 
-    def choose_compression(self, *, allowed: bool) -> None:
-        """Decide whether to compress what is uploaded, of which there must be something."""
-        self.compressed = allowed and self._content.worth_compressing(self._new)
+    def choose_compression(self, wanted: Compression) -> None:
+        """Decide whether to compress what is uploaded, of which there must be something, as wanted, or not at all."""
+        self.compression = wanted if self._content.worth(wanted, self._new) else Compression.NONE
 
     def __iter__(self) -> Iterator[Buffer]:
         self._put = []
-        for chunk in self._content.encoded(self._new, compress=self.compressed):
-            self._put.append((memoryview(chunk.stored).nbytes, chunk.size, chunk.digest))
+        for chunk in self._content.encoded(self._new, self.compression):
+            self._put.append((memoryview(chunk.stored).nbytes, chunk.encoding, chunk.size, chunk.digest))
             yield chunk.stored
 
     def chunks(self, *, own: int, reused: Mapping[int, int]) -> list[Chunk]:
@@ -74,13 +80,12 @@ class FileBody:
         """
         chunks = []
         offset = 0
-        encoding = ENCODING_ZSTD if self.compressed else ENCODING_PLAIN
         put = iter(self._put)
         for chunk in self._reused:
             if chunk is not None:
                 chunks.append(chunk._replace(object=reused[chunk.object]))
                 continue
-            stored, size, content_digest = next(put)
+            stored, encoding, size, content_digest = next(put)
             chunks.append(Chunk(own, offset, stored, size, content_digest, encoding))
             offset += stored
         return chunks

@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from statevault.codecs import compress_chunk, digest, segment_boundaries, worth_compressing
+from statevault.codecs import digest, segment_boundaries, shuffle, worth_compressing
 from statevault.errors import UnsupportedTypeError
 from statevault.format.chunking import chunk_unit, plan_chunks
+from statevault.format.manifest import SHUFFLED_WIDTHS
+from statevault.state_persistence.chunk_encoding import Compression, encode_chunk
 from statevault.state_persistence.parallel import map_ordered
 from statevault.storage import Buffer
 
@@ -29,11 +31,13 @@ class EncodedChunk(NamedTuple):
 
     Attributes:
         stored: The bytes to put.
+        encoding: The number of their encoding.
         size: How many it has once decoded.
         digest: BLAKE3 of the decoded bytes.
     """
 
     stored: Buffer
+    encoding: int
     size: int
     digest: bytes
 
@@ -45,18 +49,22 @@ class FileContent(Protocol):
     def sizes(self) -> Sequence[int]:
         """The size of each chunk in bytes."""
 
+    @property
+    def is_shuffled(self) -> bool:
+        """Whether some of them may be given as byte planes whatever is asked for."""
+
     def digests(self) -> Iterator[bytes]:
         """BLAKE3 of each chunk; they may have to be read for that."""
 
-    def worth_compressing(self, chunks: Sequence[int]) -> bool:
-        """Whether it pays to compress some of the chunks, at least one."""
+    def worth(self, compression: Compression, chunks: Sequence[int]) -> bool:
+        """Whether it pays to compress some of the chunks, at least one, in this way."""
 
-    def encoded(self, chunks: Sequence[int], *, compress: bool) -> Iterator[EncodedChunk]:
+    def encoded(self, chunks: Sequence[int], compression: Compression) -> Iterator[EncodedChunk]:
         """Read some of the chunks, with bounded memory, and encode them.
 
         Args:
             chunks: Their numbers, ascending.
-            compress: Each becomes one zstd frame.
+            compression: What is done to each.
         """
 
 
@@ -113,6 +121,11 @@ class LocalContent:
         """The size of each chunk in bytes."""
         return [end - start for start, end in self._plan]
 
+    @property
+    def is_shuffled(self) -> bool:
+        """No: they are raw."""
+        return False
+
     def digests(self) -> Iterator[bytes]:
         """Read all of the file, and hash it."""
         with self._path.open("rb") as opened:
@@ -121,14 +134,20 @@ class LocalContent:
                 self._encoders, lambda piece: digest(self._read(descriptor, *piece)), self._plan, ahead=self._ahead
             )
 
-    def worth_compressing(self, chunks: Sequence[int]) -> bool:
+    def worth(self, compression: Compression, chunks: Sequence[int]) -> bool:
         """Try it with a few of the chunks from all over the file."""
+        if compression is Compression.NONE:
+            return False
         step = max(1, len(chunks) // _SAMPLES)
         with self._path.open("rb") as opened:
             samples = [self._read(opened.fileno(), *self._plan[number]) for number in chunks[::step][:_SAMPLES]]
-        return worth_compressing(samples)
+        if worth_compressing(samples):
+            return True
+        return compression is Compression.SMALLEST and any(
+            worth_compressing([shuffle(sample, width) for sample in samples]) for width in SHUFFLED_WIDTHS.values()
+        )
 
-    def encoded(self, chunks: Sequence[int], *, compress: bool) -> Iterator[EncodedChunk]:
+    def encoded(self, chunks: Sequence[int], compression: Compression) -> Iterator[EncodedChunk]:
         """Read some of the chunks, a few ahead of the one who takes them.
 
         Raises:
@@ -141,7 +160,7 @@ class LocalContent:
                 # Hashed anew, from a copy: what is hashed must be what is sent, also when a component still writes to
                 # a file that it has saved.
                 raw = self._read(descriptor, *self._plan[number])
-                return EncodedChunk(compress_chunk(raw) if compress else raw, len(raw), digest(raw))
+                return EncodedChunk(*encode_chunk(raw, compression), len(raw), digest(raw))
 
             yield from map_ordered(self._encoders, encode, chunks, ahead=self._ahead)
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from statevault.codecs import compress_chunk
 from statevault.errors import CorruptStateError, StatePrunedError
-from statevault.format.manifest import ENCODING_ZSTD, Chunk, FileEntry
+from statevault.format.manifest import ENCODING_PLAIN, SHUFFLED_WIDTHS, Chunk, FileEntry
+from statevault.state_persistence.chunk_encoding import Compression, encode_chunk
 from statevault.state_persistence.download import StateReader
 from statevault.state_persistence.file_content import EncodedChunk
 from statevault.state_persistence.parallel import map_ordered
@@ -97,14 +97,21 @@ class SourceFile:
         """What the manifest says; nothing is read."""
         return (chunk.digest for chunk in self.entry.chunks)
 
-    def worth_compressing(self, chunks: Sequence[int]) -> bool:
+    @property
+    def is_shuffled(self) -> bool:
+        """Whether there are byte planes in the source, which are copied as they are."""
+        return any(chunk.encoding in SHUFFLED_WIDTHS for chunk in self.entry.chunks)
+
+    def worth(self, compression: Compression, chunks: Sequence[int]) -> bool:
         """Whether most of it was compressed in the source."""
         compressed = sum(
-            self.entry.chunks[number].size for number in chunks if self.entry.chunks[number].encoding == ENCODING_ZSTD
+            self.entry.chunks[number].size for number in chunks if self.entry.chunks[number].encoding != ENCODING_PLAIN
         )
-        return 2 * compressed > sum(self.entry.chunks[number].size for number in chunks)
+        return compression is not Compression.NONE and 2 * compressed > sum(
+            self.entry.chunks[number].size for number in chunks
+        )
 
-    def encoded(self, chunks: Sequence[int], *, compress: bool) -> Iterator[EncodedChunk]:
+    def encoded(self, chunks: Sequence[int], compression: Compression) -> Iterator[EncodedChunk]:
         """Read and verify some of the chunks; they are encoded anew only where the source has them the other way.
 
         Raises:
@@ -114,13 +121,13 @@ class SourceFile:
         """
         reads = _reads([self.entry.chunks[number] for number in chunks])
         for group in map_ordered(
-            self.source.readers, lambda read: self._fetched(read, compress=compress), reads, ahead=_READS_AHEAD
+            self.source.readers, lambda read: self._fetched(read, compression), reads, ahead=_READS_AHEAD
         ):
             for chunk in group:
                 self.source.on_progress(chunk.size)
                 yield chunk
 
-    def _fetched(self, chunks: list[Chunk], *, compress: bool) -> list[EncodedChunk]:
+    def _fetched(self, chunks: list[Chunk], compression: Compression) -> list[EncodedChunk]:
         reader = self.source.reader
         start, end = chunks[0].offset, chunks[-1].offset + chunks[-1].stored
         try:
@@ -129,11 +136,10 @@ class SourceFile:
             for chunk in chunks:
                 stored: Buffer = content[chunk.offset - start : chunk.offset - start + chunk.stored]
                 raw = reader.decoded(chunk, memoryview(stored), self.logical_path)
-                if not compress:
-                    stored = raw
-                elif chunk.encoding != ENCODING_ZSTD:
-                    stored = compress_chunk(raw)
-                encoded.append(EncodedChunk(stored, chunk.size, chunk.digest))
+                encoding = chunk.encoding
+                if (encoding == ENCODING_PLAIN) is not (compression is Compression.NONE):
+                    stored, encoding = encode_chunk(bytes(raw), compression)
+                encoded.append(EncodedChunk(stored, encoding, chunk.size, chunk.digest))
         except (CorruptStateError, StatePrunedError) as error:
             self.source.failures.append(error)
             raise

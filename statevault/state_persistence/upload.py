@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statevault.errors import InvalidNameError, StateExistsError, StorageError
 from statevault.format.keys import state_prefix
 from statevault.format.manifest import DirectoryEntry, FileEntry, ObjectEntry, file_flags
+from statevault.state_persistence.chunk_encoding import Compression
 from statevault.state_persistence.file_body import FileBody
 from statevault.state_persistence.object_names import object_names
 from statevault.state_persistence.parallel import run_all
@@ -44,7 +45,14 @@ class StateContent:
     reuses: list[str]
 
 
-def upload_files(storage: Storage, state: str, snapshot: Snapshot, base: Base | None = None) -> StateContent:
+def upload_files(
+    storage: Storage,
+    state: str,
+    snapshot: Snapshot,
+    base: Base | None = None,
+    *,
+    compression: Compression = Compression.ZSTD,
+) -> StateContent:
     """Put what is new of the files of a snapshot, several at once, and check that it arrived.
 
     Args:
@@ -52,6 +60,7 @@ def upload_files(storage: Storage, state: str, snapshot: Snapshot, base: Base | 
         state: The name of the state.
         snapshot: What.
         base: Whose chunks need not be uploaded again.
+        compression: What is done to chunks where it pays.
 
     Raises:
         InvalidNameError: Two files can't be stored beside each other.
@@ -70,8 +79,9 @@ def upload_files(storage: Storage, state: str, snapshot: Snapshot, base: Base | 
         keys = []
         for body in bodies:
             name = names[body.file.logical_path]
-            body.choose_compression(allowed=name.may_compress or not body.is_whole)
-            keys.append(name.key(state, whole=body.is_whole, compressed=body.compressed))
+            body.choose_compression(compression if name.may_compress or not body.is_whole else Compression.NONE)
+            compressed = body.compression is not Compression.NONE
+            keys.append(name.key(state, whole=body.is_plain_file, compressed=compressed))
         if len(set(keys)) != len(keys):
             twice = next(key for key in keys if keys.count(key) > 1)
             raise InvalidNameError(f"two files of the state would both be stored as {twice!r}: rename one of them")

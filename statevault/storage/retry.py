@@ -22,6 +22,9 @@ __all__ = ["RetryPolicy", "RetryingStorage"]
 logger = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
+# Not the global generator: a program that draws from it must go on with the same numbers, whatever its storage does.
+_OWN_RANDOM = random.SystemRandom()
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -73,7 +76,7 @@ class RetryingStorage(Storage):
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = _OWN_RANDOM.random,
     ) -> None:
         self.inner = inner
         self.policy = policy or RetryPolicy()

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
+from statevault.errors import TrialFailedError, WorkerDiedError
 from statevault.experiments.manager import CheckpointManager
-from statevault.experiments.remote import TrialFailedError
 from statevault.experiments.runner import resume_experiment, run_experiment
-from statevault.experiments.workers import AnyExecutor, WorkerDiedError
+from statevault.experiments.workers import AnyExecutor
 from tests.experiments.learners import FAIL_AT, Learner, Problem, learners, make_tagged, picture
 from tests.experiments.test_oracle import ITERATIONS, TRIALS, uninterrupted
 from tests.servers import Servers

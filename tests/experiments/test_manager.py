@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import random
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,7 @@ def test_the_folder_is_as_the_format_says(started: CheckpointManager, tmp_path: 
         "trial": 0,
         "iteration": 9,
         "checkpoint_path": "checkpoint_0000009.pkl.zst",
+        "of_iterations": 10,
     }
     progress = json.loads((tmp_path / "run/algorithm_0/trial_0/progress.json").read_text())
     assert progress["last_completed_iteration"] == 9
@@ -493,3 +495,27 @@ def test_a_manager_goes_to_another_process(tmp_path: Path) -> None:
     assert other.url == manager.url
     assert [other.should_checkpoint(iteration) for iteration in range(3)] == [False, False, True]
     assert pickle.dumps(other) == pickle.dumps(manager)
+
+
+def test_a_mark_of_fewer_iterations_than_there_are_now_counts_for_nothing(started: CheckpointManager) -> None:
+    """Of a worker that has read the old total, and marks the trial behind the back of who extends."""
+    other = CheckpointManager(started.url)
+    complete(other, 0, 0, "a")
+    marked = other._storage.get("algorithm_0/trial_0/complete.json")
+    started.extend(increase_iterations=5)
+    other._storage.put("algorithm_0/trial_0/complete.json", marked)
+    assert not started.is_trial_complete(0, 0)
+    assert started.completed_trials() == set()
+    complete(other, 0, 0, "a")
+    assert started.completed_trials() == {(0, 0)}
+
+
+def test_storage_draws_nothing_from_the_algorithms_generators(tmp_path: Path) -> None:
+    manager = CheckpointManager(tmp_path / "run", 1)
+    random.seed(1)
+    before = random.getstate()
+    manager.initialize([Counting("a")], None, 1)
+    save(manager, 0)
+    manager.append_metadata({"a": 1})
+    assert not manager.is_trial_complete(0, 0)
+    assert random.getstate() == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -224,3 +225,12 @@ def test_waits_differ_between_two_storages() -> None:
     storage = RetryingStorage(Flaky(3), clock=lambda: clock.now, sleep=clock.sleep, jitter=lambda: 1 / next(numbers))
     storage.get("key")
     assert clock.waits == pytest.approx([0.2, 0.2, 0.8 / 3])
+
+
+def test_waiting_draws_nothing_from_the_global_generator() -> None:
+    """An agent, or an experiment, that is resumed goes on with the numbers that it would have drawn."""
+    random.seed(1)
+    before = random.getstate()
+    storage = RetryingStorage(Flaky(failures=2), RetryPolicy(first_delay_s=0.001))
+    storage.put("key", b"content")
+    assert random.getstate() == before
