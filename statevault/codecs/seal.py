@@ -14,9 +14,9 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from blake3 import blake3
-from pydantic import JsonValue
 from typing_extensions import Buffer
 
 from statevault.codecs.buffers import flat_view
@@ -45,7 +45,7 @@ class Seal:
         size: Bytes of the whole seal.
     """
 
-    info: dict[str, JsonValue]
+    info: dict[str, Any]
     digest: bytes
     size: int
 
@@ -65,7 +65,7 @@ class SealWriter:
         UnsupportedTypeError: `info` is not JSON, or too long.
     """
 
-    def __init__(self, info: Mapping[str, JsonValue]) -> None:
+    def __init__(self, info: Mapping[str, Any]) -> None:
         try:
             text = json.dumps(dict(info), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:

@@ -24,6 +24,7 @@ __all__ = ["EncodedChunk", "FileContent", "LocalContent", "StateFile"]
 
 _BYTES_AHEAD = 8 * 1024**2
 _SAMPLES = 5
+_SMALL_GAIN = 0.03
 
 
 class EncodedChunk(NamedTuple):
@@ -144,7 +145,8 @@ class LocalContent:
         if worth_compressing(samples):
             return True
         return compression is Compression.SMALLEST and any(
-            worth_compressing([shuffle(sample, width) for sample in samples]) for width in SHUFFLED_WIDTHS.values()
+            worth_compressing([shuffle(sample, width) for sample in samples], min_gain=_SMALL_GAIN)
+            for width in SHUFFLED_WIDTHS.values()
         )
 
     def encoded(self, chunks: Sequence[int], compression: Compression) -> Iterator[EncodedChunk]:

@@ -36,21 +36,18 @@ def buffers(body: Body) -> Iterator[memoryview]:
 def blocks(body: Body, size: int) -> Iterator[bytes]:
     """Yield the body cut into blocks of `size` bytes, the last one shorter; nothing for an empty body.
 
-    At most one block is held at a time.
+    At most one block is held at a time, with the buffers that it is made of: each byte is copied once.
     """
-    block = bytearray()
+    parts: list[memoryview] = []
+    length = 0
     for view in buffers(body):
         start = 0
-        if block:
-            start = min(size - len(block), view.nbytes)
-            block += view[:start]
-            if len(block) < size:
-                continue
-            yield bytes(block)
-            block = bytearray()
-        while view.nbytes - start >= size:
-            yield bytes(view[start : start + size])
-            start += size
-        block += view[start:]
-    if block:
-        yield bytes(block)
+        while view.nbytes - start >= size - length:
+            end = start + size - length
+            yield b"".join([*parts, view[start:end]])
+            parts, length, start = [], 0, end
+        if start < view.nbytes:
+            parts.append(view[start:])
+            length += view.nbytes - start
+    if parts:
+        yield b"".join(parts)
