@@ -5,6 +5,7 @@
 #   make test-compose              all tests, also against MinIO and fake-gcs-server of docker-compose.yml
 #   make contract                  the storage contract as a table, backend by test
 #   make lint types docs           what CI checks besides
+#   make bench                     figures beside the peers; installs those
 
 PYTHON ?= python3.11
 VENV   ?= .venv
@@ -64,6 +65,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 bench: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m benchmarks
 
 clean:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,9 +15,9 @@ from rich.table import Table
 
 from benchmarks.measure import Spread
 
-__all__ = ["Row", "Section", "as_json", "head", "print_head", "print_section"]
+__all__ = ["Row", "Section", "head", "load", "print_head", "print_section", "section_json", "shown"]
 
-_PACKAGES = ("statevault", "numpy", "torch", "fsspec", "s3fs")
+_PACKAGES = ("statevault", "numpy", "torch", "fsspec", "s3fs", "boto3", "obstore", "safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,14 @@ def head() -> dict[str, str]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.machine()}, {platform.system()} "
         f"{platform.release()}",
-        "load": ", ".join(f"{load:.1f}" for load in os.getloadavg()),
+        "load": load(),
         "versions": ", ".join([f"python {platform.python_version()}", *map(_with_version, _PACKAGES)]),
     }
+
+
+def load() -> str:
+    """Return how many processes wanted a core in the last 1, 5 and 15 minutes."""
+    return ", ".join(f"{average:.1f}" for average in os.getloadavg())
 
 
 def print_head(console: Console) -> None:
@@ -98,29 +103,23 @@ def print_section(section: Section, console: Console) -> None:
     console.print(table)
 
 
-def as_json(sections: Sequence[Section], described: Mapping[str, str]) -> dict[str, Any]:
-    """Return a run as a JSON object: the head, and the sections with their rows and ratios."""
-    return {
-        "head": dict(described),
-        "sections": [
-            {**asdict(section), "rows": [{**asdict(row), "ratio": row.ratio} for row in section.rows]}
-            for section in sections
-        ],
-    }
+def section_json(section: Section) -> dict[str, Any]:
+    """Return a section as a JSON object, with the ratio of each row."""
+    return {**asdict(section), "rows": [{**asdict(row), "ratio": row.ratio} for row in section.rows]}
 
 
-def _figures(spread: Spread) -> str:
-    show: Callable[[float], str] = _figure
-    return f"{show(spread.median)} ({show(spread.low)}..{show(spread.high)})"
-
-
-def _figure(value: float) -> str:
-    """Three digits that count, without exponents."""
+def shown(value: float) -> str:
+    """Return a figure with three digits that count, without exponents."""
     if value == 0:
         return "0"
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.{2 if abs(value) < 10 else 1}f}" if abs(value) >= 1 else f"{value:.3g}"
+
+
+def _figures(spread: Spread) -> str:
+    show: Callable[[float], str] = shown
+    return f"{show(spread.median)} ({show(spread.low)}..{show(spread.high)})"
 
 
 def _with_version(package: str) -> str:

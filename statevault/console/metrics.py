@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from statevault.console.source import SystemSource
+from statevault.state_persistence.spool import ReplicationStatus
 from statevault.threads import Phase
 
 __all__ = ["CONTENT_TYPE", "exposition"]
@@ -56,6 +57,23 @@ class _SystemCollector(Collector):
                 "When a state was committed last, in Unix time.",
                 saves.last_committed_at.timestamp(),
             )
+        replication = self._source.replication()
+        if replication is not None:
+            yield from _replication(replication)
+
+
+def _replication(status: ReplicationStatus) -> Iterator[Metric]:
+    yield GaugeMetricFamily("statevault_replication_pending", "States that wait in the spool.", status.pending)
+    yield GaugeMetricFamily("statevault_replication_pending_bytes", "Bytes of them.", status.pending_bytes)
+    yield GaugeMetricFamily(
+        "statevault_replication_oldest_pending_seconds",
+        "For how long the oldest of them has waited.",
+        status.oldest_pending_age_s or 0.0,
+    )
+    yield CounterMetricFamily("statevault_replicated", "States that were replicated.", status.replicated)
+    yield CounterMetricFamily("statevault_replicated_bytes", "Bytes that were put for them.", status.sent_bytes)
+    yield CounterMetricFamily("statevault_replication_dropped", "States dropped to bound the spool.", status.dropped)
+    yield CounterMetricFamily("statevault_replication_failures", "Calls to the storage that failed.", status.failures)
 
 
 def exposition(source: SystemSource) -> bytes:

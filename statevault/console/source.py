@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from statevault.state_persistence.spool import ReplicationStatus
 from statevault.threads import SaveLog, SaveReport, SystemStatus, TickStatistics
 
 __all__ = ["ControlledSystem", "StatesListing", "SystemSource"]
@@ -93,8 +94,10 @@ class SystemSource:
         system: What it commands.
         ticks: How long the agent's steps took so far.
         states: The states of the store.
+        replication: How the replication of a spool goes; None where there is none.
     """
 
     system: ControlledSystem
     ticks: Callable[[], TickStatistics]
     states: StatesListing
+    replication: Callable[[], ReplicationStatus | None] = lambda: None

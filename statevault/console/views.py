@@ -8,10 +8,12 @@ from typing import Literal, Self, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from statevault.console.source import SystemSource
+from statevault.state_persistence.spool import ReplicationStatus
 from statevault.threads import Phase, SaveReport, TickStatistics
 
 __all__ = [
     "ErrorView",
+    "ReplicationView",
     "ResultView",
     "SaveView",
     "SavesView",
@@ -150,6 +152,45 @@ class StatesView(_View):
     error: str | None = Field(description="Why they could not be listed; the others are of the last time, then.")
 
 
+class ReplicationView(_View):
+    """How the states of a spool get to the store."""
+
+    status: Literal["idle", "copying", "retrying", "refused", "elsewhere", "stopped"]
+    spool: str
+    pending: int = Field(description="How many states wait, the one under way included.")
+    pending_bytes: int
+    oldest_pending_age_s: float | None
+    copying: str | None = Field(description="The name of the state under way.")
+    replicated: int = Field(description="How many were replicated by this process.")
+    sent_bytes: int
+    dropped: int = Field(description="How many were dropped to bound the spool, before they were replicated.")
+    damaged: int
+    failures: int = Field(description="Calls to the storage that failed, each try of them.")
+    last_state: str | None
+    last_replicated_at: datetime | None
+    last_error: str | None
+
+    @classmethod
+    def of(cls, status: ReplicationStatus) -> Self:
+        """View a status."""
+        return cls(
+            status=status.phase.value,
+            spool=status.spool,
+            pending=status.pending,
+            pending_bytes=status.pending_bytes,
+            oldest_pending_age_s=status.oldest_pending_age_s,
+            copying=status.copying,
+            replicated=status.replicated,
+            sent_bytes=status.sent_bytes,
+            dropped=status.dropped,
+            damaged=status.damaged,
+            failures=status.failures,
+            last_state=status.last_replicated,
+            last_replicated_at=status.last_replicated_at,
+            last_error=status.last_error or None,
+        )
+
+
 class SystemView(_View):
     """The whole system."""
 
@@ -161,6 +202,7 @@ class SystemView(_View):
     last_pause_error: str | None
     ticks: TicksView
     saves: SavesView
+    replication: ReplicationView | None = Field(default=None, description="Null where there is no spool.")
     states: StatesView
 
     @classmethod
@@ -168,6 +210,7 @@ class SystemView(_View):
         """View a system. Lists its states, which may take as long as the storage does."""
         status = source.system.status
         names, error = source.states(status.saves.saves)
+        replication = source.replication()
         return cls(
             status=status_name(status.phase),
             phase=status.phase.value,
@@ -185,6 +228,7 @@ class SystemView(_View):
                 last_error=status.saves.last_error or None,
                 recent=[SaveView.of(report) for report in source.system.save_log.recent(_SHOWN_SAVES)],
             ),
+            replication=None if replication is None else ReplicationView.of(replication),
             states=StatesView(
                 url=source.states.url,
                 count=len(names),

@@ -17,6 +17,7 @@ from statevault.launcher.retention import Retention
 from statevault.launcher.signals import StopSignals
 from statevault.model import TrainingModel, TrainingModelsDict
 from statevault.state_persistence import EXIT, LATEST, LatestStatesKeeper, RandomGenerators, StateStore
+from statevault.state_persistence.spool import Spool
 from statevault.threads import ControlThread, InferenceThread, SaveSupervisor, ThreadController, TrainingThread
 from statevault.threads.notes import told
 from statevault.threads.save_supervisor import keep_all, never, nothing
@@ -96,8 +97,10 @@ def launch(
             storage_options=config.storage_options,
             allow_pickle=config.allow_pickle,
             incremental=config.incremental,
+            spool=config.spool,
         )
-        stack.callback(_close, store)
+        hurried = False
+        stack.callback(lambda: _close(store, config, hurried=hurried))
         store.register("interaction", interaction)
         store.register("models", training_models)
         store.register("data", data_users)
@@ -142,7 +145,8 @@ def launch(
         try:
             _run(control, supervisor, clock, signals)
         except BaseException as error:
-            if signals.hurried:
+            hurried = signals.hurried
+            if hurried:
                 supervisor.forgo_final(error)
             raise
 
@@ -171,7 +175,9 @@ def _serve(
 ) -> None:
     from statevault.console import StatesListing, SystemSource, web_api  # noqa: PLC0415 - an extra
 
-    source = SystemSource(control, lambda: inference.tick_statistics, StatesListing(store.url, store.names))
+    source = SystemSource(
+        control, lambda: inference.tick_statistics, StatesListing(store.url, store.names), store.replication
+    )
     host = config.web_api_address[0] if config.web_api_address is not None else "localhost"
     server.start(
         web_api(
@@ -256,8 +262,9 @@ def _release(clock: time.TimeController) -> None:
     clock.allow_sleeps()
 
 
-def _close(store: StateStore) -> None:
+def _close(store: StateStore, config: LaunchConfig, *, hurried: bool) -> None:
     # The supervisor has waited for all publishes, or has given them up and told of it: all that a publish may have to
     # do yet is to go. One that hangs needs what close() would give back; it goes with the process.
+    linger_s = 0.0 if config.spool is None or hurried else Spool.of(config.spool).linger_s
     with suppress(SaveTimeoutError):
-        store.close(timeout=1.0)
+        store.close(timeout=1.0 + linger_s)

@@ -14,6 +14,7 @@ from upath import UPath
 
 from statevault.state_persistence import PeriodicSaveCondition, StatesKeeper
 from statevault.state_persistence.names import DEFAULT_STATE_NAME_FORMAT
+from statevault.state_persistence.spool import Spool
 
 __all__ = ["DEFAULT_WEB_API_ADDRESS", "LaunchConfig"]
 
@@ -55,6 +56,8 @@ class LaunchConfig:
         storage_options: Options of the filesystem of `states_dir`, as fsspec takes them.
         allow_pickle: Whether states may hold pickles, which run code when they are loaded.
         incremental: Whether a save uploads only what changed since an earlier state, to whose chunks it refers.
+        spool: A local folder, or a :class:`~statevault.state_persistence.spool.Spool`, in which states are committed
+            and wait until they are at `states_dir`; None to save there directly.
         save_rng_state: Whether the global random generators (of Python, NumPy and torch) are part of the states.
         timeout_for_all_threads_pause: Seconds in which all threads must come to a step boundary.
         max_attempts_to_pause_all_threads: How often that is tried before the agent goes on without a pause.
@@ -86,6 +89,7 @@ class LaunchConfig:
     storage_options: Mapping[str, Any] | None = Field(default=None, repr=False)  # holds secrets
     allow_pickle: bool = False
     incremental: bool = True
+    spool: str | Path | InstanceOf[Spool] | None = None
     save_rng_state: bool = True
     timeout_for_all_threads_pause: PositiveFloat = 60.0
     max_attempts_to_pause_all_threads: PositiveInt = 3

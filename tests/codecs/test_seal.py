@@ -9,7 +9,7 @@ from statevault.errors import UnsupportedTypeError
 
 
 def sealed(payload: bytes, info: dict[str, object]) -> bytes:
-    writer = SealWriter(info)  # type: ignore[arg-type]
+    writer = SealWriter(info)
     writer.update(payload)
     return payload + writer.finish()
 
@@ -66,4 +66,4 @@ def test_a_seal_has_at_most_the_size_of_a_zip_comment() -> None:
 @pytest.mark.parametrize("info", [{"a": float("nan")}, {"a": object()}, {"a": {1, 2}}])
 def test_a_seal_says_json_only(info: dict[str, object]) -> None:
     with pytest.raises(UnsupportedTypeError, match="must be JSON"):
-        SealWriter(info)  # type: ignore[arg-type]
+        SealWriter(info)

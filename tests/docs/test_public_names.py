@@ -37,6 +37,7 @@ PACKAGES = [
     "statevault.schedulers",
     "statevault.sealed",
     "statevault.state_persistence",
+    "statevault.state_persistence.spool",
     "statevault.storage",
     "statevault.testing",
     "statevault.time",

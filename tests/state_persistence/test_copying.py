@@ -49,7 +49,9 @@ def content(where: object, state: str) -> Files:
     with StateStore(where) as store:  # type: ignore[arg-type]
         reader = store.open_state(state)
         parts: dict[str, dict[int, bytes]] = {file.path: {} for file in reader.manifest.files}
-        reader.read_files(reader.manifest.files, lambda path, offset, data: parts[path].__setitem__(offset, bytes(data)))
+        reader.read_files(
+            reader.manifest.files, lambda path, offset, data: parts[path].__setitem__(offset, bytes(data))
+        )
         for path, pieces in parts.items():
             files[path] = b"".join(pieces[offset] for offset in sorted(pieces))
     return files

@@ -1,0 +1,70 @@
+"""A :class:`StateStore` with a component for each group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from typing_extensions import override
+
+from benchmarks.methods.interface import TensorMethod
+from benchmarks.place import Place
+from benchmarks.workloads import State
+from statevault.state_persistence import PersistentStateMixin, StateStore, read_tree, write_tree
+
+__all__ = ["Statevault", "StatevaultWhole"]
+
+
+class Tensors(PersistentStateMixin):
+    """Living tensors as a component: loading copies into them, as loading a model does."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.tensors = tensors
+
+    @override
+    def save_state(self, path: Path) -> None:
+        write_tree(self.tensors, path.with_suffix(".tree"))
+
+    @override
+    def load_state(self, path: Path) -> None:
+        loaded = read_tree(path.with_suffix(".tree"), mapped=True)
+        for name, tensor in self.tensors.items():
+            tensor.copy_(loaded[name])
+
+
+class Statevault(TensorMethod):
+    """As a user has it who changes no setting."""
+
+    incremental: ClassVar[bool] = True
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._store = StateStore(place.url, storage_options=place.storage_options, incremental=self.incremental)
+        self._registered: State = {}
+
+    @override
+    def save(self, state: State, number: int) -> None:
+        self._register(state)
+        self._store.save_state()
+
+    @override
+    def restore(self, live: State, number: int) -> None:
+        self._register(live)
+        self._store.load_state("latest", components=live)
+
+    @override
+    def close(self) -> None:
+        self._store.close()
+
+    def _register(self, state: State) -> None:
+        for name, tensors in state.items():
+            if name not in self._registered:
+                self._store.register(name, Tensors(tensors))
+                self._registered[name] = tensors
+
+
+class StatevaultWhole(Statevault):
+    """Each save uploads everything."""
+
+    incremental = False

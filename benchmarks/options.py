@@ -1,0 +1,25 @@
+"""How the comparisons of storage are run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.grounds import Grounds
+from benchmarks.measure import Effort
+
+__all__ = ["Options"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What each section is told.
+
+    Attributes:
+        grounds: Where it takes place.
+        effort: How large it is.
+        runs: How many times each method is timed.
+    """
+
+    grounds: Grounds
+    effort: Effort
+    runs: int

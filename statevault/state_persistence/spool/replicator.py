@@ -1,0 +1,407 @@
+"""Replication: one thread that copies what waits in a spool to the remote, oldest first, one state after the other.
+
+* What is copied is committed, and is committed at the remote before the next one is begun.
+* What was replicated is noted in the spool behind the commit at the remote. Whoever dies in between finds it there.
+* Nothing that fails ends the thread, or a save. A failure is logged once in an outage and then now and then, counted,
+  and shown in the status.
+* The thread of one process works on a spool at a time; those of others look now and then whether it is their turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from statevault.errors import (
+    InvalidNameError,
+    PinConflictError,
+    SaveFencedError,
+    SaveTimeoutError,
+    StateNotFoundError,
+    StateVaultError,
+    StorageError,
+)
+from statevault.format.keys import VAULT, StateKey
+from statevault.format.records import CommitRecord
+from statevault.state_persistence.catalog import Catalog
+from statevault.state_persistence.copying import CopiedState, CopySide, copy_states
+from statevault.state_persistence.patience import Patience
+from statevault.state_persistence.pins import pin_state
+from statevault.state_persistence.prune import prune
+from statevault.state_persistence.spool.bandwidth import PacedStorage, TokenBucket
+from statevault.state_persistence.spool.folder import SpoolFolder, SpoolView
+from statevault.state_persistence.spool.ledger import FOLDER
+from statevault.state_persistence.spool.lock import SpoolLock
+from statevault.state_persistence.spool.remote_catalog import RemoteCatalog
+from statevault.state_persistence.spool.status import ReplicationPhase, ReplicationStatus
+from statevault.state_persistence.spool.takeover import give_up_copies
+from statevault.state_persistence.spool.tally import Tally
+from statevault.state_persistence.spool.uplink import Uplink
+from statevault.storage import RetryingStorage, Storage
+
+__all__ = ["Replicator"]
+
+_logger = logging.getLogger(__name__)
+
+_LOOK_AGAIN_S = 5.0
+"""How often the spool is looked at for what other processes have saved, and whether they have ended."""
+_SHORTEST_WAIT_S = 0.1
+_REMOVED = "removed by the user"
+_STOP_S = 5.0
+"""How long the thread is waited for when it was told to stop: it takes back what it has put of a state."""
+
+
+class _StoppedError(StorageError):
+    """The copy of a state was broken off because the store is closed."""
+
+
+class Replicator:
+    """Replicates one spool to one remote. All methods may be called from any thread.
+
+    Args:
+        folder: The spool.
+        remote: The storage of the remote store.
+        by: Who writes there.
+    """
+
+    def __init__(self, folder: SpoolFolder, remote: Storage, *, by: str) -> None:
+        self._folder = folder
+        self._config = folder.config
+        bandwidth = self._config.bandwidth
+        self._bucket = None if bandwidth is None else TokenBucket(bandwidth, sleep=self._sleep)
+        uplink = Uplink(PacedStorage(remote, self._pace), on_failure=self._failed, on_success=self._answered)
+        storage = RetryingStorage(uplink, self._config.retry, sleep=self._sleep_before_retry)
+        self._remote = RemoteCatalog(storage)
+        self._target = CopySide(storage, self._remote, by)
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._pid = os.getpid()
+        self._changed = threading.Condition()
+        self._owner = SpoolLock(Path(self._config.root, FOLDER, "replication.lock"))
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        self._news = 0  # how often somebody has said that there is something to do
+        self._hurries = 0  # how often somebody has said that it should be tried now
+        self._tally = Tally(self._target.storage.url)
+        self._tries = 0
+        self._unwanted: set[str] = set()
+
+    # -- for the store
+
+    def notify(self) -> None:
+        """There is something to do, or may be. The thread is started where it does not run."""
+        if self._pid != os.getpid():
+            self._start_anew()  # a forked child: the thread is its parent's, and so is the lock's state
+        with self._changed:
+            self._news += 1
+            self._changed.notify_all()
+            if self._thread is None and not self._stopping:
+                thread = threading.Thread(target=self._run, name="statevault-replicate", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the system has no thread to give; the next save tries again
+                    self._tally.count_failed_try(StateVaultError(f"replication can't be started: {error}"))
+                else:
+                    self._thread = thread
+
+    def hurry(self) -> None:
+        """Try again now what waits to be tried again."""
+        with self._changed:
+            self._hurries += 1
+        self.notify()
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Take back what is just being copied of these states, which were removed."""
+        with self._changed:
+            self._unwanted.update(names)
+
+    def status(self) -> ReplicationStatus:
+        """How it goes. Looks into the spool, not at the remote."""
+        failure = ""
+        pending: list[CommitRecord] = []
+        copying = None
+        try:
+            view = self._folder.view()
+            pending, copying = view.pending, view.ledger.copying
+        except StateVaultError as error:
+            failure = str(error)
+        ages = [(datetime.now(UTC) - record.created_at).total_seconds() for record in pending[:1]]
+        tally = self._tally
+        return ReplicationStatus(
+            spool=self._config.root,
+            remote=self._target.storage.url,
+            phase=tally.phase,
+            pending=len(pending),
+            pending_bytes=sum(record.new_size + record.manifest.length for record in pending),
+            oldest_pending_age_s=max(0.0, ages[0]) if ages else None,
+            copying=copying if copying in {record.state for record in pending} else None,
+            replicated=tally.replicated,
+            sent_bytes=tally.sent_bytes,
+            dropped=self._folder.dropped,
+            damaged=tally.damaged,
+            failures=tally.failures,
+            last_replicated=tally.last_replicated,
+            last_replicated_at=tally.last_replicated_at,
+            last_error=failure or tally.last_error,
+        )
+
+    def wait(self, patience: Patience) -> None:
+        """Wait until all states that are pending now are replicated, or dropped.
+
+        Raises:
+            SaveTimeoutError: The time is over.
+            StateVaultError: The store is closed.
+            StorageError: The spool's disk failed.
+        """
+        states = set(self._folder.pending_keys())
+        self.hurry()
+
+        def ended(seconds: float) -> bool:
+            return self._wait_for(lambda: states.isdisjoint(self._folder.pending_keys()), seconds)
+
+        patience.wait(ended, lambda: self._told(states))
+
+    def close(self, patience: Patience) -> None:
+        """Stop. What is pending is waited for as long as the remote answers, and :attr:`Spool.linger_s` at most.
+
+        Args:
+            patience: How long in all, at most.
+        """
+        with suppress(StateVaultError):
+            self._linger(min(self._config.linger_s, patience.left_s))
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+
+            def ended(seconds: float) -> bool:
+                thread.join(seconds)
+                return not thread.is_alive()
+
+            try:
+                Patience(min(_STOP_S, max(1.0, patience.left_s))).wait(ended, lambda: "ending the replication")
+            except SaveTimeoutError as error:
+                _logger.warning("%s; it is left behind, and what is pending goes on at the next start", error)
+        with suppress(StateVaultError):
+            pending = self._folder.pending_keys()
+            if pending:
+                _logger.info("%d states wait in %s for the next start", len(pending), self._config.root)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its thread runs no more."""
+        return self._thread is None or not self._thread.is_alive()
+
+    def _linger(self, seconds: float) -> None:
+        if seconds <= 0 or self._tally.has_failed or not self._folder.pending_keys():
+            return
+        failures = self._tally.failures
+        self.hurry()
+
+        def nothing_to_wait_for() -> bool:
+            lost_hope = self._tally.failures > failures or self._tally.phase is ReplicationPhase.ELSEWHERE
+            return lost_hope or not self._folder.pending_keys()
+
+        self._wait_for(nothing_to_wait_for, seconds)
+
+    def _wait_for(self, holds: Callable[[], bool], seconds: float) -> bool:
+        ends_at = time.monotonic() + seconds
+        while not holds():
+            if self._stopping:
+                raise StateVaultError(
+                    f"the store is closed: what waits in {self._config.root} goes on at the next start"
+                )
+            left_s = ends_at - time.monotonic()
+            if left_s <= 0:
+                return False
+            with self._changed:
+                self._changed.wait(min(left_s, 0.2))
+        return True
+
+    def _told(self, states: set[StateKey]) -> str:
+        left = len(states.intersection(self._folder.pending_keys()))
+        error = f" (the last error: {self._tally.last_error})" if self._tally.last_error else ""
+        return f"replicating {left} states of {self._config.root} to {self._target.storage.url}{error}"
+
+    # -- the thread
+
+    def _run(self) -> None:
+        # A copy has threads of its own, which a process that nobody has closed this in would wait for at its end.
+        Patience(None).end()
+        try:
+            while not self._stopping:
+                news, hurries = self._news, self._hurries
+                self._rest(self.run_once(), news, hurries)
+        finally:
+            self._owner.release()
+            with self._changed:
+                self._tally.phase = ReplicationPhase.STOPPED
+                self._thread = None
+                self._changed.notify_all()
+
+    def _rest(self, seconds: float, news: int, hurries: int) -> None:
+        """Wait until there may be something to do. After a failure, what is saved meanwhile changes nothing."""
+        with self._changed:
+            self._changed.notify_all()
+            failed = self._tally.has_failed
+
+            def is_over() -> bool:
+                return self._stopping or self._hurries != hurries or (not failed and self._news != news)
+
+            self._changed.wait_for(is_over, seconds)
+
+    def run_once(self) -> float:
+        """Replicate all that is pending, as far as that goes; what the thread does again and again.
+
+        Returns:
+            For how many seconds there is nothing to do then, unless somebody says otherwise.
+        """
+        try:
+            self._folder.enter()
+            if not self._owner.try_acquire():
+                self._tally.phase = ReplicationPhase.ELSEWHERE
+                return _LOOK_AGAIN_S
+            self._collect_garbage()
+            view = self._folder.view()
+            if view.pending:
+                self._copy(view)
+                return 0.0
+            self._folder.trim()  # what a process did not come to that died, or was told of an error
+            self._unwanted.clear()
+            self._tally.phase = ReplicationPhase.IDLE
+            return _LOOK_AGAIN_S
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            return self._seconds_until_next_try(error)
+
+    def _collect_garbage(self) -> None:
+        try:
+            self._folder.collect()
+        except StateVaultError as error:
+            _logger.warning("garbage stays in the spool %s: %s", self._config.root, error)
+
+    def _copy(self, view: SpoolView) -> None:
+        """Copy what is pending. States that are saved meanwhile come next."""
+        self._tally.phase = ReplicationPhase.COPYING
+        records = {record.state: record for record in view.pending}
+        keys = [StateKey(record.sequence, record.state) for record in view.pending]
+        following = dict(zip(records, [*list(records)[1:], None], strict=True))
+        # The one before them, of which they reuse most, is shown to the copy as one that is there already.
+        anchors = [(record, name) for record in view.done if (name := view.remote_name(record)) is not None]
+        anchor = anchors[-1] if anchors else None
+        self._remote.expect(records, anchor)
+        if anchor is not None:
+            keys.insert(0, StateKey(anchor[0].sequence, anchor[0].state))
+        current = next(iter(records))
+        by = self._target.writer
+
+        def note(copied: CopiedState) -> None:
+            nonlocal current
+            if copied.state in records:
+                self._note(records[copied.state], copied)
+                current = following[copied.state] or ""
+                self._folder.note_copying(following[copied.state], by=by)
+
+        if view.ledger.writer not in {None, by}:
+            # It had the lock that this process has now: it is dead.
+            give_up_copies(self._target.storage, of=str(view.ledger.writer), by=by)
+        self._folder.note_copying(current, by=by)
+        try:
+            copy_states(self._folder.side, self._target, keys, on_state=note)
+        except InvalidNameError as error:
+            # It can never be replicated under its name, and those behind it shall not wait for ever.
+            self._note(records[current], CopiedState(current, "damaged", error=str(error)))
+            self._folder.note_copying(None, by=by)
+
+    def _note(self, record: CommitRecord, copied: CopiedState) -> None:
+        """Note what became of a state. What is noted durably comes first: the rest may be lost with the process."""
+        self._tries = 0
+        if copied.outcome == "pruned":
+            return  # dropped, or removed by somebody: it does not lie in the spool any more
+        if copied.outcome == "damaged":
+            self._folder.note_done(record, None)
+            self._tally.count_damaged(record.state, copied.error or "")
+            return
+        name = copied.target or record.state
+        if record.state in self._unwanted and not self._folder.has(record.state):
+            prune(self._target.storage, Catalog(self._target.storage), [name], by=self._target.writer, reason=_REMOVED)
+        self._pin(record.state, name)
+        self._folder.note_done(record, name)
+        self._pin(record.state, name)  # once more: from now on pins go to the remote, and none may be lost in between
+        self._tally.count_replicated(record.state, copied.uploaded)
+        with self._changed:
+            self._changed.notify_all()
+        try:
+            self._folder.trim()
+        except StateVaultError as error:
+            _logger.warning("what is replicated could not be removed from the spool: %s", error)
+
+    def _pin(self, state: str, name: str) -> None:
+        """Pin at the remote what is pinned in the spool."""
+        pins = self._folder.states.pins().get(state, ())
+        there = self._remote.listing().pins.get(name, ()) if pins else ()
+        for pin in sorted(set(pins) - set(there)):
+            try:
+                pin_state(self._target.storage, self._remote.find(name), pin, by=self._target.writer)
+            except (StateNotFoundError, PinConflictError) as error:
+                _logger.warning("%s is not pinned as %r at the remote: %s", name, pin, error)
+
+    # -- what goes wrong
+
+    def _failed(self, error: StorageError) -> None:
+        if not self._stopping:
+            self._tally.count_failed_call(error)
+            with self._changed:
+                self._changed.notify_all()
+
+    def _answered(self) -> None:
+        self._tally.note_answer()
+
+    def _seconds_until_next_try(self, error: Exception) -> float:
+        if self._stopping:
+            return 0.0
+        transient = isinstance(error, SaveFencedError) or (isinstance(error, StorageError) and error.transient)
+        self._tally.count_failed_try(error)
+        self._tally.phase = ReplicationPhase.RETRYING if transient else ReplicationPhase.REFUSED
+        self._tries += 1
+        if transient:
+            return max(_SHORTEST_WAIT_S, self._config.retry.delay_s(self._tries, random.random()))
+        return self._config.refused_delay_s * random.uniform(0.75, 1.25)
+
+    # -- waiting
+
+    def _pace(self, key: str, count: int) -> None:
+        if self._bucket is not None:
+            self._bucket.take(count)
+        # Records go all the same: a copy that is broken off takes back what it has put.
+        if self._stopping and not key.startswith(VAULT):
+            raise self._stopped()
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleep, unless this is stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping, seconds)
+
+    def _sleep_before_retry(self, seconds: float) -> None:
+        """Sleep, unless somebody is in a hurry.
+
+        Raises:
+            StorageError: This is stopped.
+        """
+        with self._changed:
+            hurries = self._hurries
+            self._changed.wait_for(lambda: self._stopping or self._hurries != hurries, seconds)
+        if self._stopping:
+            raise self._stopped()
+
+    def _stopped(self) -> StorageError:
+        url = self._target.storage.url
+        return _StoppedError(f"the copy to {url} was broken off, since the store is closed", url=url)
