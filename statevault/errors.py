@@ -127,7 +127,7 @@ class SaveTimeoutError(StateVaultError, TimeoutError):
 
 
 class StagingSpaceError(StateVaultError, OSError):
-    """There is no room for a snapshot in the staging folder."""
+    """There is no room for a snapshot in the staging folder, or for a file in the folder for temporary files."""
 
 
 class ExperimentNotFoundError(StateVaultError, FileNotFoundError):

@@ -55,8 +55,7 @@ def cp(
     """
     pairs = [*(storage_option or ()), *(source_option or ())], [*(storage_option or ()), *(target_option or ())]
     with reported(as_json=as_json):
-        if (normalized_url(source), pairs[0]) == (normalized_url(target), pairs[1]):
-            raise typer.BadParameter("SRC and DST are the same store: there is nothing to copy")
+        _refuse_overlap(normalized_url(source), normalized_url(target), is_one_storage=pairs[0] == pairs[1])
         with opened_any(source, pairs[0]) as here:
             if isinstance(here, StateStore):
                 with StateStore(target, storage_options=parsed_storage_options(pairs[1])) as there:
@@ -65,6 +64,13 @@ def cp(
                 code = 0 if here.copy(_target(target, pairs[1]), states, as_json=as_json) else _DAMAGED
     if code:
         raise typer.Exit(code)
+
+
+def _refuse_overlap(source: str, target: str, *, is_one_storage: bool) -> None:
+    if is_one_storage and source == target:
+        raise typer.BadParameter("SRC and DST are the same store: there is nothing to copy")
+    if is_one_storage and target.startswith(f"{source.rstrip('/')}/"):
+        raise typer.BadParameter(f"DST {target} is inside SRC: choose a folder beside it")
 
 
 def _copy_states(here: StateStore, there: StateStore, states: list[str] | None, *, as_json: bool) -> int:

@@ -12,7 +12,14 @@ from rich.text import Text
 from statevault.cli.output import console, counted, plain, print_json, progress, size
 from statevault.errors import StateNotFoundError
 from statevault.experiments.overview import ExperimentOverview, TrialOverview, look_at_experiment
-from statevault.experiments.whole_files import CopiedFile, check_files, copy_files, own_files
+from statevault.experiments.whole_files import (
+    CopiedFile,
+    check_files,
+    copy_files,
+    missing_files,
+    own_files,
+    refuse_another,
+)
 from statevault.storage import Storage
 
 __all__ = ["ExperimentView"]
@@ -47,7 +54,7 @@ class ExperimentView:
                 str(entry.index),
                 Text(plain(entry.name)),
                 str(entry.iterations),
-                f"{sum(trial.is_complete for trial in trials)}/{len(trials)}",
+                f"{sum(trial.is_complete for trial in trials)}/{overview.metadata.n_trials}",
                 str(sum(trial.iteration is not None and not trial.is_complete for trial in trials)),
                 str(sum(trial.checkpoints for trial in trials)),
                 size(sum(trial.size for trial in trials)),
@@ -55,12 +62,12 @@ class ExperimentView:
         console.print(table)
         complete = sum(trial.is_complete for trial in overview.trials)
         console.print(
-            f"An experiment: {complete} of {counted(len(overview.trials), 'trial')} complete, {size(overview.size)}.",
+            f"An experiment: {complete} of {counted(overview.total, 'trial')} complete, {size(overview.size)}.",
             soft_wrap=True,
         )
 
     def show(self, name: str | None, *, as_json: bool) -> None:
-        """Print its trials, or one (``algorithm_0/trial_3``).
+        """Print the trials that have begun, or one (``algorithm_0/trial_3``).
 
         Raises:
             StateNotFoundError: There is no such trial.
@@ -93,23 +100,25 @@ class ExperimentView:
                 Text(how, style="green" if trial.is_complete else "yellow"),
             )
         console.print(table)
+        if name is None and (left := overview.total - len(trials)):
+            console.print(f"{counted(left, 'trial')} not begun.")
 
     def verify(self, name: str | None, *, as_json: bool) -> bool:
-        """Check every byte of all files, or of those of one trial and what belongs to all.
+        """Check every byte of all files, or of those of one trial and what belongs to all; and what is missing.
 
         Raises:
             StateNotFoundError: There is no such trial.
         """
         files = own_files(self._storage, None if name is None else [self._known(name)])
         with progress(f"verifying {counted(len(files), 'file')}", sum(f.size for f in files), hidden=as_json) as bar:
-            checked = list(check_files(self._storage, files, bar))
+            checked = [*check_files(self._storage, files, bar), *missing_files(self._storage, files)]
         damaged = [file for file in checked if file.error is not None]
         if as_json:
             print_json([asdict(file) for file in checked])
             return not damaged
         for file in damaged:
             console.print(Text.assemble(("DAMAGED  ", "bold red"), plain(str(file.error))), soft_wrap=True)
-        without = sum(not file.has_digest for file in checked)
+        without = sum(not file.has_digest and file.error is None for file in checked)
         console.print(
             f"{counted(len(checked), 'file')} checked, {len(damaged)} damaged"
             + (f", {without} of an older run without a digest." if without else "."),
@@ -122,8 +131,10 @@ class ExperimentView:
 
         Raises:
             StateNotFoundError: There is no such trial.
+            ExperimentExistsError: The target holds another experiment.
         """
         files = own_files(self._storage, None if names is None else [self._known(name) for name in names])
+        refuse_another(self._storage, target)
         with progress(f"copying {counted(len(files), 'file')}", sum(f.size for f in files), hidden=as_json) as bar:
             copied = list(copy_files(self._storage, target, files, bar))
         damaged = [file for file in copied if file.outcome == "damaged"]
@@ -137,9 +148,8 @@ class ExperimentView:
         return self._trial(look_at_experiment(self._storage), name).name
 
     def _trial(self, overview: ExperimentOverview, name: str) -> TrialOverview:
-        for trial in overview.trials:
-            if trial.name == name.strip("/"):
-                return trial
+        if (trial := overview.named(name.strip("/"))) is not None:
+            return trial
         raise StateNotFoundError(
             f"{self._storage.url} is an experiment and has no {name!r}: its trials are named as algorithm_0/trial_0"
         )
@@ -167,5 +177,6 @@ def _as_json(overview: ExperimentOverview, trials: Sequence[TrialOverview]) -> d
         "kind": "experiment",
         "metadata": overview.metadata.to_dict(),
         "size": overview.size,
+        "not_begun": overview.total - len(overview.trials),
         "trials": [{"name": trial.name, **asdict(trial)} for trial in trials],
     }

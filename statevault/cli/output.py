@@ -154,7 +154,7 @@ def states_table(
 def progress(label: str, total: int, *, hidden: bool) -> Iterator[Callable[[int], None]]:
     """A progress bar over bytes, on stderr and only in a terminal; yields what to tell of bytes that are done."""
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -164,7 +164,7 @@ def progress(label: str, total: int, *, hidden: bool) -> Iterator[Callable[[int]
         disable=hidden or not Console(stderr=True).is_terminal,
     )
     with bar:
-        task = bar.add_task(label, total=total)
+        task = bar.add_task(plain(label), total=total)
         yield lambda done: bar.advance(task, done)
 
 

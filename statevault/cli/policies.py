@@ -85,7 +85,8 @@ class PoliciesView:
                     Text.assemble(("DAMAGED  ", "bold red"), plain(result["policy"]), plain(f"  {result['error']}")),
                     soft_wrap=True,
                 )
-        console.print(f"{len(results)} policies checked, {len(damaged)} damaged.")
+        what = "1 policy" if len(results) == 1 else f"{len(results)} policies"
+        console.print(f"{what} checked, {len(damaged)} damaged.")
         return not damaged
 
     def copy(self, target: Storage, names: Sequence[str] | None, *, as_json: bool) -> bool:

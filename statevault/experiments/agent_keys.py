@@ -75,11 +75,16 @@ def put_back(algorithm: object, network: Any, agents_of: AgentsOf, key_of: KeyOf
         key_of: The stable key of an agent; None to leave stable keys as keys.
 
     Raises:
-        ValueError: No agent of the network has a key that was stored, or two have the same.
+        ValueError: No agent of the network has a key that was stored, or two have the same, or `key_of` is None.
     """
     keyed = {name: value for name, value in _attributes(algorithm).items() if isinstance(value, AgentKeyed)}
     if not keyed:
         return
+    if network is not None and key_of is None:
+        raise ValueError(
+            f"{type(algorithm).__name__}.{next(iter(keyed))} was stored by the keys of agents: make the "
+            "CheckpointManager with the same key_of"
+        )
     agents: dict[Any, Any] | None = None
     if network is not None and key_of is not None:
         agents = {}

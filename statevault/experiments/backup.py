@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from typing import IO, cast
 
+from statevault.errors import ObjectNotFoundError
 from statevault.experiments.layout import METADATA_CLAIMS, parse_trial, trial_claims
+from statevault.experiments.own_objects import own_objects
 from statevault.storage import ObjectInfo, Storage
 
 __all__ = ["BackupArchive"]
 
 _PIECE = 8 * 1024**2
+_IN_MEMORY = 64 * 1024**2
 _ROUNDS = 5
 
 
@@ -31,33 +35,50 @@ class BackupArchive:
         sink = _Sink()
         # Checkpoints are compressed already.
         with zipfile.ZipFile(cast("IO[bytes]", sink), "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            for found in self._files():
-                info = zipfile.ZipInfo(found.key, _stamp(found))
-                info.external_attr = 0o644 << 16
-                with archive.open(info, "w", force_zip64=True) as entry:
-                    for piece in self._pieces(found):
-                        entry.write(piece)
-                        yield sink.take()
+            for found, content in self._files():
+                with content:
+                    info = zipfile.ZipInfo(found.key, _stamp(found))
+                    info.external_attr = 0o644 << 16
+                    with archive.open(info, "w", force_zip64=True) as entry:
+                        while piece := content.read(_PIECE):
+                            entry.write(piece)
+                            yield sink.take()
         yield sink.take()
 
-    def _files(self) -> Iterator[ObjectInfo]:
+    def _files(self) -> Iterator[tuple[ObjectInfo, IO[bytes]]]:
         """All files; those that come while the archive is made too, if others have gone: they are in their place."""
         done: set[str] = set()
         for _ in range(_ROUNDS):
             gone = False
-            for found in list(self._storage.list()):
-                if found.key not in done and not _is_claim(found.key):
-                    if self._storage.exists(found.key):
-                        done.add(found.key)
-                        yield found
-                    else:
-                        gone = True
+            for found in list(own_objects(self._storage)):
+                if found.key in done or _is_claim(found.key):
+                    continue
+                content = self._content(found)
+                if content is None:
+                    gone = True
+                    continue
+                done.add(found.key)
+                yield found, content
             if not gone:
                 return
 
-    def _pieces(self, found: ObjectInfo) -> Iterator[bytes]:
-        for start in range(0, found.size, _PIECE):
-            yield self._storage.get(found.key, start, min(found.size, start + _PIECE))
+    def _content(self, found: ObjectInfo) -> IO[bytes] | None:
+        """A file as it is now, whole; None if retention has taken it."""
+        content = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, prefix="statevault-")  # noqa: SIM115 - it is returned
+        try:
+            if found.size <= _PIECE:
+                content.write(self._storage.get(found.key))  # at one instant, whatever its size is by now
+            else:
+                for start in range(0, found.size, _PIECE):
+                    content.write(self._storage.get(found.key, start, min(found.size, start + _PIECE)))
+        except ObjectNotFoundError:
+            content.close()
+            return None
+        except BaseException:
+            content.close()
+            raise
+        content.seek(0)
+        return content
 
 
 class _Sink:

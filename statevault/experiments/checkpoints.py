@@ -163,7 +163,7 @@ class TrialCheckpoints:
                 datetime.now(UTC),
                 KeptSizes({name: each.found.size for name, each in checkpoints.items()}),
             ),
-            pinned={} if complete is None else {complete.checkpoint_path: ("complete",)},
+            pinned={} if complete is None else {complete.checkpoint_name: ("complete",)},
             pattern="*",
         )
         gone = [state.name for state in plan.removed]
@@ -268,8 +268,7 @@ class TrialCheckpoints:
         Raises:
             StorageError: The storage failed.
         """
-        # By its base name alone: older records held the path of where the folder was then.
-        name = record.checkpoint_path.replace("\\", "/").rpartition("/")[2]
+        name = record.checkpoint_name
         if parse_checkpoint(name) is None:
             _logger.warning("The completion of trial %d names %r, which is no checkpoint", self._trial, name)
             return None

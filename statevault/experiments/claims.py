@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
-from statevault.errors import StateVaultError, StorageError, TrialTakenError
+from statevault.errors import StorageError, TrialTakenError
 from statevault.storage import ObjectInfo, Storage
 
 __all__ = ["BEAT_EVERY", "STALE_AFTER", "Claim", "take_claim"]
@@ -39,6 +39,8 @@ _LOOKS = 10
 _BETWEEN_LOOKS_S = (0.1, 0.4)
 # Not the global generator, which is the algorithms'.
 _OWN_RANDOM = random.SystemRandom()
+# The names of the claims that this process holds, or is taking: another one that it has made is left from an error.
+_live: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ class Claim:
             )
 
     def release(self) -> None:
-        """Give it up. Never fails: a claim that can't be deleted gets stale."""
+        """Give it up. Never fails: one that can't be deleted is nobody's from now on; who claims next takes it."""
+        _live.discard(self.name)
         try:
             self.storage.delete([self.prefix + self.name, self.prefix + self.name + _BEAT])
         except StorageError as error:
@@ -98,6 +101,7 @@ def take_claim(storage: Storage, prefix: str) -> Claim:
         StorageError: The storage failed.
     """
     own = Claim(storage, prefix, secrets.token_hex(8))
+    _live.add(own.name)
     try:
         storage.put(prefix + own.name, _signature())
         for _ in range(_LOOKS):
@@ -110,7 +114,7 @@ def take_claim(storage: Storage, prefix: str) -> Claim:
             # The others came at the same moment and have larger names: they go away when they see this one.
             time.sleep(_OWN_RANDOM.uniform(*_BETWEEN_LOOKS_S))
         raise TrialTakenError(_taken(storage, prefix, min(others, key=lambda name: (not others[name], name))))
-    except StateVaultError:
+    except BaseException:  # Ctrl-C too
         own.release()
         raise
 
@@ -136,6 +140,8 @@ def _is_dead(storage: Storage, claim: ObjectInfo, beat: ObjectInfo | None, now: 
     with suppress(StorageError, ValueError, KeyError, TypeError):
         signature = json.loads(storage.get(claim.key))
         if signature["machine"] == _machine():
+            if int(signature["pid"]) == os.getpid() and signature["started"] == _started(os.getpid()):
+                return claim.key.rpartition("/")[2] not in _live
             started = _started(int(signature["pid"]))
             if started is None or (started and signature["started"]):
                 # On this machine, neither a clock that jumps nor a process that sleeps misleads.
@@ -152,7 +158,9 @@ def _started(pid: int) -> str | None:
     """What tells a process from others with its number: when it was started; None if there is none, "" if unknown."""
     try:
         # The name, in parentheses, may hold anything; the start is the 20th field behind it (proc_pid_stat(5)).
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        # One that was killed, and that nobody has waited for, is still listed.
+        return None if fields[0] in ("Z", "X") else fields[19]
     except FileNotFoundError:
         if Path("/proc/self/stat").exists():
             return None

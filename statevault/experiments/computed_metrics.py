@@ -118,6 +118,8 @@ def _with_views(result: Any, views: Any) -> Any:
     """A shallow copy with another value of the field; the field of a frozen dataclass too."""
     if isinstance(result, Mapping):
         return {**result, _VIEWS: views}
+    if hasattr(result, "_replace"):  # a named tuple
+        return result._replace(**{_VIEWS: views})
     changed = copy.copy(result)
     object.__setattr__(changed, _VIEWS, views)
     return changed

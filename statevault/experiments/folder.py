@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -25,8 +27,10 @@ from statevault.experiments.backup import BackupArchive
 from statevault.experiments.checkpoints import TrialCheckpoints
 from statevault.experiments.computed_metrics import ComputedMetrics
 from statevault.experiments.held import HeldClaims
-from statevault.experiments.layout import ALGORITHMS_KEY, PROBLEM_KEY, RESULTS, is_own_key
+from statevault.experiments.layout import ALGORITHMS_KEY, PROBLEM_KEY, RESULTS
 from statevault.experiments.metadata_file import MetadataFile
+from statevault.experiments.numbers import whole_number
+from statevault.experiments.own_objects import own_objects
 from statevault.experiments.pickles import PickledObjects
 from statevault.experiments.records import AlgorithmEntry, ExperimentMetadata
 from statevault.sealed import SealedFiles
@@ -55,13 +59,15 @@ class ExperimentFolder:
         agents_of: AgentsOf = agents_of_network,
     ) -> None:
         if checkpoint_step is not None:
-            _check_positive("checkpoint_step", checkpoint_step)
+            checkpoint_step = whole_number("checkpoint_step", checkpoint_step, minimum=1)
         if not isinstance(keep_n_checkpoints, RetentionPolicy):
-            _check_positive("keep_n_checkpoints", keep_n_checkpoints)
+            keep_n_checkpoints = whole_number("keep_n_checkpoints", keep_n_checkpoints, minimum=1)
+        if not -100 <= compression_level <= 22:
+            raise ValueError(f"compression_level must be a level of zstd, -100 to 22, not {compression_level!r}")
         if isinstance(checkpoint_dir, UPath):
             storage_options = {**checkpoint_dir.storage_options, **(storage_options or {})}
         place = checkpoint_dir if isinstance(checkpoint_dir, Storage) else normalized_url(checkpoint_dir)
-        self._arguments = {
+        self._arguments: dict[str, Any] = {
             "checkpoint_dir": place,
             "checkpoint_step": checkpoint_step,
             "keep_n_checkpoints": keep_n_checkpoints,
@@ -144,23 +150,27 @@ class ExperimentFolder:
             UnsupportedTypeError: Pickle can't take something.
             StorageError: The storage failed.
         """
-        _check_positive("n_trials", n_trials)
+        n_trials = whole_number("n_trials", n_trials, minimum=1)
         metadata = ExperimentMetadata(
             n_trials=n_trials,
             algorithms=[
-                AlgorithmEntry(name=str(algorithm.name), iterations=int(algorithm.iterations), index=index)
+                AlgorithmEntry(name=str(algorithm.name), iterations=_iterations_of(algorithm), index=index)
                 for index, algorithm in enumerate(algorithms)
             ],
             benchmark_metadata=self._benchmark_metadata,
             rng_seed=rng_seed,
+            id=secrets.token_hex(8),
         )
         _check_algorithms(metadata)
-        self._metadata.refuse_if_there()
-        self._pickles.put(PROBLEM_KEY, problem, {"kind": "problem"})
-        self._pickles.put(
-            ALGORITHMS_KEY, list(algorithms), {"kind": "algorithms"}, pickler=self._pickler(list(algorithms))
-        )
-        self._metadata.create(metadata)
+
+        def write_what_it_begins_with() -> ExperimentMetadata:
+            self._pickles.put(PROBLEM_KEY, problem, {"kind": "problem"})
+            self._pickles.put(
+                ALGORITHMS_KEY, list(algorithms), {"kind": "algorithms"}, pickler=self._pickler(list(algorithms))
+            )
+            return metadata
+
+        self._metadata.create(write_what_it_begins_with)
 
     def create_backup(self) -> UPath:
         """Copy the folder into a zip archive beside it, ``<folder>_backup_<time>.zip``.
@@ -174,7 +184,9 @@ class ExperimentFolder:
             StorageError: The storage failed.
         """
         try:
-            parent, name = parent_and_name(self._storage.url)
+            if isinstance(self._arguments["checkpoint_dir"], Storage):
+                raise InvalidNameError("a storage of one's own has no parent")
+            parent, name = parent_and_name(self._arguments["checkpoint_dir"])
         except InvalidNameError as error:
             raise InvalidNameError(f"{self.url} has no place beside it for a backup: use a folder below it") from error
         storage = open_storage(parent, self._options)
@@ -288,7 +300,7 @@ class ExperimentFolder:
         Raises:
             StorageError: The storage failed.
         """
-        return sum(found.size for found in self._storage.list()) // 10**6
+        return sum(found.size for found in own_objects(self._storage)) // 10**6
 
     def clear(self) -> None:
         """Delete everything that the experiment wrote. Files of others stay. Workers notice at their next checkpoint.
@@ -296,25 +308,15 @@ class ExperimentFolder:
         Raises:
             StorageError: The storage failed.
         """
-        keys = [found.key for found in self._storage.list()]
-        foreign = [key for key in keys if not is_own_key(key)]
+        self._claims.release_all()
+        own = [found.key for found in own_objects(self._storage)]
         # Without the metadata there is no experiment, whatever a crash leaves of it.
-        own = [key for key in keys if is_own_key(key)]
         self._storage.delete([key for key in own if "/" not in key])
         self._storage.delete([key for key in own if "/" in key])
         self._worked_on.clear()
-        if foreign:
-            _logger.warning(
-                "%d files in %s are not the experiment's and stay: %s, …", len(foreign), self.url, foreign[0]
-            )
 
     def _pickler(self, algorithms: Sequence[Any]) -> MakePickler | None:
         return None if self._key_of is None else algorithm_pickler(algorithms, self._key_of)
-
-
-def _check_positive(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-        raise ValueError(f"{name} must be a positive whole number, not {value!r}")
 
 
 def _check_algorithms(metadata: ExperimentMetadata) -> None:
@@ -323,10 +325,13 @@ def _check_algorithms(metadata: ExperimentMetadata) -> None:
         raise ValueError("an experiment needs an algorithm")
     if len(set(names)) < len(names):
         raise ValueError(f"algorithms must have different names: {', '.join(names)}")
-    for entry in metadata.algorithms:
-        _check_positive(f"the iterations of {entry.name}", entry.iterations)
+
+
+def _iterations_of(algorithm: Any) -> int:
+    return whole_number(f"the iterations of {algorithm.name}", algorithm.iterations, minimum=1)
 
 
 def _set_iterations(algorithm: Any, iterations: int) -> None:
     if algorithm.iterations != iterations:
-        algorithm.iterations = iterations
+        with suppress(AttributeError):  # it does not let itself be told; whoever runs it goes by the metadata
+            algorithm.iterations = iterations

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from statevault.errors import StorageError, TrialTakenError
+from statevault.errors import TrialTakenError
 from statevault.experiments.claims import BEAT_EVERY, Claim, take_claim
 from statevault.storage import Storage
 
@@ -54,6 +54,7 @@ class HeldClaims:
                 held.claim.check()
             except TrialTakenError:
                 _process.drop(place)
+                held.claim.release()  # its beat, which would look like somebody's work
                 raise
 
     @contextmanager
@@ -136,7 +137,7 @@ class _Process:
     def add(self, place: _Place, claim: Claim, *, exclusive: bool) -> None:
         with self._changed:
             self.held[place] = _Held(claim, exclusive)
-            if self._beating is None:
+            if self._beating is None or not self._beating.is_alive():
                 self._beating = threading.Thread(target=self._beat, name="statevault-claims", daemon=True)
                 self._beating.start()
 
@@ -157,7 +158,7 @@ class _Process:
             for claim in claims:
                 try:
                     claim.beat()
-                except StorageError as error:
+                except Exception as error:  # noqa: BLE001 - whatever it is, the next beat may get through
                     _logger.warning("Could not say that this process is alive: %s", error)
 
 

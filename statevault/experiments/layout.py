@@ -11,10 +11,13 @@ __all__ = [
     "METADATA_KEY",
     "METRICS_KEY",
     "METRICS_MARKER_KEY",
+    "OWN_PREFIXES",
     "PROBLEM_KEY",
     "RESULTS",
+    "TOP_KEYS",
     "checkpoint_key",
     "completion_key",
+    "is_completion_key",
     "is_own_key",
     "is_sealed_key",
     "older_key",
@@ -36,7 +39,11 @@ RESULTS = "results/"
 
 _TRIAL = re.compile(r"algorithm_(\d+)/trial_(\d+)/", re.ASCII)
 _CHECKPOINT = re.compile(r"checkpoint_(\d{7,})\.pkl(?:\.zst)?", re.ASCII)
-_TOP = frozenset({METADATA_KEY, PROBLEM_KEY, ALGORITHMS_KEY, METRICS_KEY, METRICS_MARKER_KEY})
+TOP_KEYS = frozenset({METADATA_KEY, PROBLEM_KEY, ALGORITHMS_KEY, METRICS_KEY, METRICS_MARKER_KEY})
+"""The keys at the top of the folder."""
+
+OWN_PREFIXES = ("algorithm_", "claims/", RESULTS)
+"""What all other keys of an experiment start with."""
 
 
 def trial_prefix(alg_idx: int, trial: int) -> str:
@@ -57,6 +64,12 @@ def progress_key(alg_idx: int, trial: int) -> str:
 def completion_key(alg_idx: int, trial: int) -> str:
     """The key of the record that a trial is complete."""
     return trial_prefix(alg_idx, trial) + "complete.json"
+
+
+def is_completion_key(key: str) -> bool:
+    """Whether a key is that of a record that some trial is complete."""
+    numbers = parse_trial(key)
+    return numbers is not None and key == completion_key(*numbers)
 
 
 def trial_claims(alg_idx: int, trial: int) -> str:
@@ -91,10 +104,11 @@ def trials_in(keys: Iterable[str]) -> set[tuple[int, int]]:
 
 def is_sealed_key(key: str) -> bool:
     """Whether what lies under a key has a seal, or a digest in it, where this version wrote it."""
-    name = key.rpartition("/")[2]
-    if parse_trial(key) is not None:
-        return parse_checkpoint(name) is not None or key.endswith(("/progress.json", "/complete.json"))
-    return key in _TOP
+    numbers = parse_trial(key)
+    if numbers is None:
+        return key in TOP_KEYS
+    name = key.removeprefix(trial_prefix(*numbers))
+    return parse_checkpoint(name) is not None or name in ("progress.json", "complete.json")
 
 
 def is_own_key(key: str) -> bool:

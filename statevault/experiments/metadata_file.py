@@ -9,7 +9,6 @@ from collections.abc import Callable
 from statevault.errors import (
     ExperimentExistsError,
     ExperimentNotFoundError,
-    ObjectExistsError,
     ObjectNotFoundError,
     TrialTakenError,
 )
@@ -62,27 +61,26 @@ class MetadataFile:
             ) from None
         return ExperimentMetadata.from_bytes(data, where=f"{METADATA_KEY} in {self._storage.url}")
 
-    def create(self, metadata: ExperimentMetadata) -> None:
-        """Write it for the first time.
+    def create(self, write: Callable[[], ExperimentMetadata]) -> None:
+        """Write it for the first time; of several processes that do so at once, one does.
+
+        Args:
+            write: Writes what an experiment begins with, and returns its metadata.
 
         Raises:
             ExperimentExistsError: There is one.
+            TrialTakenError: Another process has been at it for half a minute.
             StorageError: The storage failed.
         """
-        try:
-            self._storage.put(METADATA_KEY, metadata.to_bytes(), create_only=True)
-        except ObjectExistsError:
-            raise ExperimentExistsError(_exists(self._storage)) from None
 
-    def refuse_if_there(self) -> None:
-        """Make sure that there is none.
+        def begin() -> ExperimentMetadata:
+            if self.exists():
+                raise ExperimentExistsError(
+                    f"{self._storage.url} holds an experiment already: resume it, clear() it, or choose another folder"
+                )
+            return write()
 
-        Raises:
-            ExperimentExistsError: There is one.
-            StorageError: The storage failed.
-        """
-        if self.exists():
-            raise ExperimentExistsError(_exists(self._storage))
+        self._in_turn(begin)
 
     def change(self, how: Callable[[ExperimentMetadata], ExperimentMetadata]) -> ExperimentMetadata:
         """Change it; several processes that do so at once take turns.
@@ -98,18 +96,17 @@ class MetadataFile:
             TrialTakenError: Another process has been at it for half a minute.
             StorageError: The storage failed.
         """
+        return self._in_turn(lambda: how(self.read()))
+
+    def _in_turn(self, make: Callable[[], ExperimentMetadata]) -> ExperimentMetadata:
         until = time.monotonic() + _PATIENCE_S
         while True:
             try:
                 with self._claims.exclusively(METADATA_CLAIMS):
-                    changed = how(self.read())
-                    self._storage.put(METADATA_KEY, changed.to_bytes())
-                    return changed
+                    made = make()
+                    self._storage.put(METADATA_KEY, made.to_bytes())
+                    return made
             except TrialTakenError:
                 if time.monotonic() > until:
                     raise
                 time.sleep(_OWN_RANDOM.uniform(0.1, 0.5))
-
-
-def _exists(storage: Storage) -> str:
-    return f"{storage.url} holds an experiment already: resume it, clear() it, or choose another folder"

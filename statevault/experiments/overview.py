@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from statevault.errors import CorruptStateError, FormatError, ObjectNotFoundError
@@ -11,15 +12,20 @@ from statevault.experiments.layout import (
     ALGORITHMS_KEY,
     METADATA_KEY,
     completion_key,
+    older_key,
     parse_checkpoint,
     parse_trial,
     progress_key,
     trial_claims,
 )
+from statevault.experiments.own_objects import own_objects
 from statevault.experiments.records import CompletionRecord, ExperimentMetadata, ProgressRecord
+from statevault.state_persistence.parallel import map_ordered
 from statevault.storage import ObjectInfo, Storage
 
 __all__ = ["ExperimentOverview", "TrialOverview", "is_experiment", "look_at_experiment"]
+
+_READERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +62,33 @@ class ExperimentOverview:
 
     Attributes:
         metadata: Its totals.
-        trials: All trials of all algorithms, in order; those that have not begun too.
-        size: Bytes of all files.
+        trials: The trials that have begun, in order: something of each lies there.
+        size: Bytes of all files that are the experiment's.
     """
 
     metadata: ExperimentMetadata
     trials: tuple[TrialOverview, ...]
     size: int
 
+    @property
+    def total(self) -> int:
+        """How many trials all algorithms have, with those that have not begun."""
+        return len(self.metadata.algorithms) * self.metadata.n_trials
+
     def of(self, alg_idx: int) -> tuple[TrialOverview, ...]:
-        """The trials of one algorithm."""
+        """The trials of one algorithm that have begun."""
         return tuple(trial for trial in self.trials if trial.alg_idx == alg_idx)
+
+    def named(self, name: str) -> TrialOverview | None:
+        """The trial of a name (``algorithm_0/trial_3``), begun or not; None if the experiment has none of it."""
+        numbers = parse_trial(f"{name}/")
+        if numbers is None or not _has(self.metadata, *numbers):
+            return None
+        alg_idx, trial = numbers
+        return next(
+            (found for found in self.trials if found.name == name),
+            TrialOverview(alg_idx, trial, None, is_complete=False, is_claimed=False, checkpoints=0, size=0),
+        )
 
 
 def is_experiment(storage: Storage) -> bool:
@@ -82,34 +104,41 @@ def is_experiment(storage: Storage) -> bool:
     except CorruptStateError:
         return True
     except FormatError:
-        return storage.exists(ALGORITHMS_KEY)  # many programs keep a file of the name of the metadata
+        # Many programs keep a file of the name of the metadata.
+        return storage.exists(ALGORITHMS_KEY) or storage.exists(older_key(ALGORITHMS_KEY))
     return True
 
 
 def look_at_experiment(storage: Storage) -> ExperimentOverview:
     """Tell how far an experiment is.
 
-    Takes one listing, and one small read for each trial that has begun.
+    Takes a listing, and a small read for each trial that has begun, many at a time.
 
     Raises:
         ObjectNotFoundError: The folder holds no experiment.
         CorruptStateError: Its metadata is damaged.
+        FormatError: Its metadata is not as it must be.
         StorageError: The storage failed.
     """
     where = f"{METADATA_KEY} in {storage.url}"
     metadata = ExperimentMetadata.from_bytes(storage.get(METADATA_KEY), where=where)
-    found = list(storage.list())
+    found = list(own_objects(storage))
     of_trials: dict[tuple[int, int], list[ObjectInfo]] = defaultdict(list)
     for info in found:
         numbers = parse_trial(info.key)
-        if numbers is not None:
+        if numbers is not None and _has(metadata, *numbers):
             of_trials[numbers].append(info)
-    trials = [
-        _look_at_trial(storage, entry.index, trial, of_trials.get((entry.index, trial), ()))
-        for entry in metadata.algorithms
-        for trial in range(metadata.n_trials)
-    ]
-    return ExperimentOverview(metadata, tuple(trials), sum(info.size for info in found))
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="statevault-overview") as pool:
+
+        def look_at(numbers: tuple[int, int]) -> TrialOverview:
+            return _look_at_trial(storage, *numbers, of_trials[numbers])
+
+        trials = tuple(map_ordered(pool, look_at, sorted(of_trials), ahead=_READERS))
+    return ExperimentOverview(metadata, trials, sum(info.size for info in found))
+
+
+def _has(metadata: ExperimentMetadata, alg_idx: int, trial: int) -> bool:
+    return alg_idx < len(metadata.algorithms) and trial < metadata.n_trials
 
 
 def _look_at_trial(storage: Storage, alg_idx: int, trial: int, found: Iterable[ObjectInfo]) -> TrialOverview:

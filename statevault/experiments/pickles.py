@@ -21,6 +21,7 @@ from statevault.sealed import SealedFile, SealedFiles
 __all__ = ["PickledObjects"]
 
 _IN_MEMORY = 64 * 1024**2
+_NOT_DAMAGE = (ImportError, AttributeError, OSError, MemoryError, RecursionError)
 # Bytes, and not the binding's number: that one is negative on Windows.
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
@@ -97,7 +98,7 @@ class PickledObjects:
                 return _unpickled(file)
             except Exception as error:
                 # A file without a seal was cut short, or another program wrote it: nobody knows that it is whole.
-                if described.info is None and not isinstance(error, (ImportError, AttributeError, OSError)):
+                if described.info is None and not isinstance(error, _NOT_DAMAGE):
                     raise CorruptStateError(f"{described.key} is damaged: {error!r}") from error
                 error.add_note(f"while loading {described.key}: the code that it was saved with may have changed")
                 raise

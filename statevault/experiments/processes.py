@@ -94,7 +94,7 @@ class ProcessWorkers(Workers):
 
     def _kill(self) -> None:
         for process in self._context.started:
-            with contextlib.suppress(ValueError):  # it was closed, and so it has ended
+            with contextlib.suppress(ValueError, AttributeError):  # it was closed, and so it has ended; or never begun
                 process.kill()
 
     def _why(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from statevault.errors import FormatError
 from statevault.sealed import from_sealed_json, sealed_json
@@ -18,7 +18,8 @@ __all__ = [
     "ProgressRecord",
 ]
 
-_Count = Annotated[int, Field(ge=0)]
+_TOO_MANY = 2**63
+_Count = Annotated[int, Field(ge=0, lt=_TOO_MANY)]
 
 
 class _Record(BaseModel):
@@ -75,13 +76,23 @@ class ExperimentMetadata(_Record):
         algorithms: The algorithms, by their number.
         benchmark_metadata: What users keep beside it.
         rng_seed: What the seeds of the trials are derived from.
+        id: What tells this experiment from every other, also from one that was in this folder before.
     """
 
     kind = "metadata of the experiment"
-    n_trials: Annotated[int, Field(ge=1)]
+    n_trials: Annotated[int, Field(ge=1, lt=_TOO_MANY)]
     algorithms: list[AlgorithmEntry]
     benchmark_metadata: dict[str, JsonValue] | None = None
     rng_seed: int | None = None
+    id: str | None = None
+
+    @field_validator("algorithms")
+    @classmethod
+    def _numbered_in_order(cls, algorithms: list[AlgorithmEntry]) -> list[AlgorithmEntry]:
+        for position, entry in enumerate(algorithms):
+            if entry.index != position:
+                raise ValueError(f"the algorithm in place {position} has the index {entry.index}")
+        return algorithms
 
 
 class KeptCheckpoint(BaseModel):
@@ -130,6 +141,11 @@ class CompletionRecord(_Record):
     iteration: _Count
     checkpoint_path: str
     of_iterations: _Count | None = None
+
+    @property
+    def checkpoint_name(self) -> str:
+        """The base name of the checkpoint: records of older runs hold the path of where the folder was then."""
+        return self.checkpoint_path.replace("\\", "/").rpartition("/")[2]
 
 
 class MetricsMarker(_Record):

@@ -14,7 +14,8 @@ from statevault.errors import ExperimentNotFoundError
 from statevault.experiments.agent_keys import put_back
 from statevault.experiments.checkpoints import TrialCheckpoints
 from statevault.experiments.folder import ExperimentFolder
-from statevault.experiments.layout import completion_key, trial_claims, trial_prefix, trials_in
+from statevault.experiments.layout import completion_key, is_completion_key, trial_claims, trial_prefix, trials_in
+from statevault.experiments.numbers import whole_number
 from statevault.experiments.records import CompletionRecord, ExperimentMetadata
 
 __all__ = ["ExperimentTrials"]
@@ -35,8 +36,7 @@ class ExperimentTrials(ExperimentFolder):
         Raises:
             ValueError: It is negative.
         """
-        if iteration < 0:
-            raise ValueError(f"an iteration is 0 or more, not {iteration}")
+        iteration = whole_number("iteration", iteration, minimum=0)
         return self._checkpoint_step is not None and (iteration + 1) % self._checkpoint_step == 0
 
     @contextmanager
@@ -83,9 +83,9 @@ class ExperimentTrials(ExperimentFolder):
             UnsupportedTypeError: Pickle can't take something.
             StorageError: The storage failed.
         """
-        for name, number in (("alg_idx", alg_idx), ("trial", trial), ("iteration", iteration)):
-            if number < 0:
-                raise ValueError(f"{name} is 0 or more, not {number}")
+        alg_idx = whole_number("alg_idx", alg_idx, minimum=0)
+        trial = whole_number("trial", trial, minimum=0)
+        iteration = whole_number("iteration", iteration, minimum=0)
         self._claim(alg_idx, trial)
         checkpoint = {"algorithm": algorithm, "network": network, "iteration": iteration, "rng_state": rng_state}
         key = self._claimed(alg_idx, trial).save(checkpoint, self._policy, self._pickler([algorithm]))
@@ -234,19 +234,13 @@ class ExperimentTrials(ExperimentFolder):
             TrialTakenError: Another process has been changing the metadata for half a minute.
             StorageError: The storage failed.
         """
-        for name, number in (("increase_iterations", increase_iterations), ("increase_trials", increase_trials)):
-            if number < 0:
-                raise ValueError(f"{name} must not be negative, as {number} is")
+        increase_iterations = whole_number("increase_iterations", increase_iterations, minimum=0)
+        increase_trials = whole_number("increase_trials", increase_trials, minimum=0)
         if not increase_iterations and not increase_trials:
             return
         self._metrics.forget()
 
         def raised(now: ExperimentMetadata) -> ExperimentMetadata:
-            if increase_iterations:
-                # Before the totals are raised: a crash between leaves trials that only have to be marked again.
-                for algorithm in now.algorithms:
-                    for trial in self._marked_trials(algorithm.index, now.n_trials):
-                        self.unmark_trial_complete(algorithm.index, trial)
             algorithms = [
                 entry.model_copy(update={"iterations": entry.iterations + increase_iterations})
                 for entry in now.algorithms
@@ -254,6 +248,11 @@ class ExperimentTrials(ExperimentFolder):
             return now.model_copy(update={"n_trials": now.n_trials + increase_trials, "algorithms": algorithms})
 
         changed = self._metadata.change(raised)
+        if increase_iterations:
+            # They count for nothing any more, but for those of older runs, which do not say of how many iterations they
+            # are. One that was made since is made again.
+            listed = self._storage.list("algorithm_")
+            self._storage.delete([found.key for found in listed if is_completion_key(found.key)])
         _logger.info(
             "%s has %d trials of each algorithm now; iterations: %s",
             self.url,
@@ -279,6 +278,3 @@ class ExperimentTrials(ExperimentFolder):
     def _put_back(self, checkpoint: Mapping[str, Any], network: Any) -> None:
         given = checkpoint["network"] if network is None else network
         put_back(checkpoint["algorithm"], given, self._agents_of, self._key_of)
-
-    def _marked_trials(self, alg_idx: int, n_trials: int) -> list[int]:
-        return [trial for trial in range(n_trials) if self._storage.exists(completion_key(alg_idx, trial))]

@@ -102,6 +102,9 @@ class AdditionalFiles:
         """
         try:
             waste = [self._key(previous, path) for path in previous.additional or ()] if previous is not None else []
+            # A copy may come in the place of the same policy that was damaged.
+            own = {self._key(record, path) for path in record.additional or ()}
+            waste = [key for key in waste if key not in own]
             if record.additional:
                 waste += self._debris(record)
             if waste:

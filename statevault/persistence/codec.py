@@ -75,8 +75,8 @@ def read_state_dict(file: Path, mode: PolicyMode, device: Any, *, allow_pickle: 
         try:
             state = _from_tree(read_tree(file, map_location=device, allow_pickle=allow_pickle), where)
         except StateVaultError as error:
-            error.add_note(f"while reading {where}")
-            raise
+            # Where it is from, and not the temporary file, which nobody finds any more.
+            raise type(error)(f"{where}: {str(error).removeprefix(f'{file}: ')}") from error.__cause__
     if not isinstance(state, Mapping):
         raise FormatError(f"{where} holds a {type(state).__name__}, not the state dict of a policy")
     return state

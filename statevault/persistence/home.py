@@ -50,6 +50,16 @@ class PolicyHome(Protocol):
             StorageError: The storage failed.
         """
 
+    def has_best(self, world: WorldLike) -> bool:
+        """Whether a policy was saved as the best, of whatever score, that is whole.
+
+        Args:
+            world: The world that it is of.
+
+        Raises:
+            StorageError: The storage failed.
+        """
+
     def load(self, world: WorldLike, use: Use, *, name: str | None, epoch: int | None) -> object:
         """Fetch a policy, verify it, and give it to a function.
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from statevault.codecs import SealWriter
+from statevault.codecs.tree.layout import MAGIC, PREAMBLE_SIZE, parse_preamble, segment_offsets
 from statevault.errors import (
     CorruptStateError,
     FormatError,
@@ -205,17 +206,41 @@ def _check_fits_a_seal(name: str, record: PolicyRecord) -> None:
 
 
 def _check_not_cut(payload: IO[bytes], where: str) -> None:
-    """Torch reads an archive also when it has lost a part of its seal.
+    """Check that a file without a seal ends where its format says: one that was cut short has lost its seal as well.
+
+    Torch reads an archive also when it has lost a part of its seal. Of the format that :func:`torch.save` wrote before
+    archives nothing can be told.
 
     Raises:
-        CorruptStateError: It ends in another way than archives of :func:`torch.save` do.
+        CorruptStateError: It is empty, or ends in another way than archives of :func:`torch.save` or tree files do.
+        UnsupportedVersionError: It is a tree file that a newer version wrote.
     """
-    if payload.read(len(_ARCHIVE)) == _ARCHIVE:
-        payload.seek(-min(_ARCHIVE_END_SIZE, payload.seek(0, os.SEEK_END)), os.SEEK_END)
+    size = payload.seek(0, os.SEEK_END)
+    payload.seek(0)
+    magic = payload.read(len(MAGIC))
+    if not magic:
+        raise CorruptStateError(f"{where} is empty")
+    if _ARCHIVE.startswith(magic[: len(_ARCHIVE)]):
+        payload.seek(max(0, size - _ARCHIVE_END_SIZE))
         end = payload.read()
         if not (end.startswith(_ARCHIVE_END) and end.endswith(b"\0\0")):
             raise CorruptStateError(f"{where} does not end as an archive does: it was cut short")
+    elif MAGIC.startswith(magic) and _size_of_tree(payload, size) != size:
+        raise CorruptStateError(f"{where} does not end as a tree file does: it was cut short")
     payload.seek(0)
+
+
+def _size_of_tree(payload: IO[bytes], size: int) -> int | None:
+    """The size that a tree file should have; None if it ends before it says so."""
+    payload.seek(0)
+    try:
+        preamble = parse_preamble(payload.read(PREAMBLE_SIZE))
+    except CorruptStateError:
+        return None
+    if preamble.head_length > size:  # also where damage made it absurd: nobody reads gigabytes of "table"
+        return None
+    _, _, expected = segment_offsets(preamble, memoryview(payload.read(8 * preamble.segment_count)))
+    return expected
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from statevault.persistence.home import PolicyHome
 from statevault.persistence.keeping import Keeping
 from statevault.persistence.mode import PolicyMode
 from statevault.persistence.policy_states import PolicyStates
-from statevault.persistence.progress import ScoreOf, as_score, best_score_of_trainer, progress_of
+from statevault.persistence.progress import ScoreOf, as_score, best_score_of_trainer, progress_of, to_record
 from statevault.persistence.record import PolicyRecord
 from statevault.persistence.staged import StagedPolicy
 from statevault.persistence.world import WorldLike, WorldView, gives_text, module_of
@@ -120,7 +121,8 @@ class PolicyPersistence:
 
         It saves as :meth:`persist` does, unless a better one was saved before, by this run or an earlier one: the first
         test of a second run is its best so far, and may still be worse. Where one of the two scores is not known, it
-        saves.
+        saves. A score that is not finite, as that of a training that has diverged, is worse than all: it saves only
+        where no policy is.
 
         Args:
             world: As for :meth:`persist`; its trainer may be set later.
@@ -130,11 +132,14 @@ class PolicyPersistence:
             if not self.enabled:
                 return
             score = self._score_of_best(world)
-            better = None if score is None else self._home.best_score(world, above=score)
-            if better is None:
-                self._save_best(policy, world, score)
-            else:
+            if score is not None and not math.isfinite(score):
+                if self._home.has_best(world):
+                    _logger.warning("The policy is not saved: its score %s is not finite, and there is another", score)
+                    return
+            elif score is not None and (better := self._home.best_score(world, above=score)) is not None:
                 _logger.info("The policy is not saved: its score %s is below the %s of the best one", score, better)
+                return
+            self._save_best(policy, world, score)
 
         return save_best
 
@@ -159,7 +164,7 @@ class PolicyPersistence:
                 env_step=int(env_step),
                 gradient_step=int(gradient_step),
                 # What the trainer knows as the best score is not that of this policy, which was not tested yet.
-                score=None if self._score_of is None else as_score(self._score_of(world)),
+                score=None if self._score_of is None else to_record(as_score(self._score_of(world))),
             )
             return self._save(module_of(world), world, record)
 
@@ -214,7 +219,9 @@ class PolicyPersistence:
 
     def _save_best(self, policy: Any, world: WorldLike, score: float | None) -> None:
         progress = progress_of(world)._asdict()
-        record = PolicyRecord(id=secrets.token_hex(8), mode=self.mode.value, score=score, best=True, **progress)
+        record = PolicyRecord(
+            id=secrets.token_hex(8), mode=self.mode.value, score=to_record(score), best=True, **progress
+        )
         self._save(policy, world, record)
 
     def _save(self, policy: Any, world: WorldLike, record: PolicyRecord) -> Any:

@@ -79,18 +79,12 @@ class PolicyStates:
     def best_score(self, world: WorldLike, *, above: float) -> float | None:
         """The highest score that a policy was saved with as the best, as :meth:`PolicyHome.best_score` says."""
         scores = [(state, _best_score(state)) for state in self._policies()]
-        best = [state for state, score in scores if score is not None and score > above]
-        for state in sorted(best, key=_rank, reverse=True):
-            try:
-                if state.name not in self._verified:
-                    self._store.verify(state.name)
-                    self._verified.add(state.name)
-            except (CorruptStateError, StatePrunedError) as error:
-                # One that can't be restored must not be in the way of those that can.
-                _logger.warning("%s", error)
-            else:
-                return _best_score(state)
-        return None
+        best = self._best_of([state for state, score in scores if score is not None and score > above])
+        return None if best is None else _best_score(best)
+
+    def has_best(self, world: WorldLike) -> bool:
+        """Whether a whole policy was saved as the best, as :meth:`PolicyHome.has_best` says."""
+        return self._best_of([state for state in self._policies() if state.metadata.get("best") is True]) is not None
 
     def load(self, world: WorldLike, use: Use, *, name: str | None, epoch: int | None) -> object:
         """Fetch the policy of a state, as :meth:`PolicyHome.load` says.
@@ -119,6 +113,19 @@ class PolicyStates:
 
     def close(self) -> None:
         """Nothing to give back: the store is somebody else's."""
+
+    def _best_of(self, policies: list[StateInfo]) -> StateInfo | None:
+        """The best whole one of some policies: one that can't be restored must not be in the way of those that can."""
+        for state in sorted(policies, key=_rank, reverse=True):
+            try:
+                if state.name not in self._verified:
+                    self._store.verify(state.name)
+                    self._verified.add(state.name)
+            except (CorruptStateError, StatePrunedError) as error:
+                _logger.warning("%s", error)
+            else:
+                return state
+        return None
 
     def _candidates(self, name: str | None, epoch: int | None) -> list[StateInfo]:
         if name is not None:

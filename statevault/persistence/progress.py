@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from numbers import Integral, Real
-from typing import Any, NamedTuple
+from contextlib import suppress
+from numbers import Integral
+from typing import Any, NamedTuple, SupportsFloat
 
-__all__ = ["Progress", "ScoreOf", "as_score", "best_score_of_trainer", "progress_of"]
+__all__ = ["Progress", "ScoreOf", "as_score", "best_score_of_trainer", "progress_of", "to_record"]
 
 _logger = logging.getLogger(__name__)
 
@@ -16,6 +17,8 @@ ScoreOf = Callable[[Any], float | None]
 """Says what the policy of a world has scored; the higher, the better. None: that is not known."""
 
 _SCORES = ("best_score", "_best_score", "best_reward", "_best_reward")
+# The last is what torch raises for a tensor of several numbers.
+_NO_NUMBER = (TypeError, ValueError, OverflowError, RuntimeError)
 _EPOCHS = ("epoch", "_epoch")
 _ENV_STEPS = ("env_step", "_env_step")
 _GRADIENT_STEPS = ("gradient_step", "_gradient_step", "_current_update_step")
@@ -51,13 +54,15 @@ def best_score_of_trainer(world: Any) -> float | None:
     trainer = getattr(world, "trainer", None)
     for name in _SCORES:
         value: Any = getattr(trainer, name, None)
-        if isinstance(value, Real):
-            return float(value)
+        # Also a tensor or an array of one number.
+        if isinstance(value, SupportsFloat):
+            with suppress(*_NO_NUMBER):
+                return float(value)
     return None
 
 
 def as_score(value: Any) -> float | None:
-    """A score as it is kept: a finite number, or None for one that is not known.
+    """A score as a number, which may not be finite, or None for one that is not known.
 
     Raises:
         TypeError: It is no number.
@@ -65,10 +70,14 @@ def as_score(value: Any) -> float | None:
     if value is None:
         return None
     try:
-        score = float(value)
-    except (TypeError, ValueError):
+        return float(value)
+    except _NO_NUMBER:
         raise TypeError(f"score_of() must return a number, or None where it is not known, not {value!r}") from None
-    if not math.isfinite(score):
-        _logger.warning("the score %s is taken for one that is not known", score)
-        return None
-    return score
+
+
+def to_record(score: float | None) -> float | None:
+    """A score as it is kept: a finite number, or None."""
+    if score is None or math.isfinite(score):
+        return score
+    _logger.warning("The score %s is not finite: the policy is saved without a score", score)
+    return None

@@ -75,8 +75,8 @@ class CopiedPolicy:
 
     Attributes:
         name: Its name.
-        outcome: ``"copied"``; ``"present"``: the target has it; ``"damaged"``, or ``"missing"`` by now, in the source,
-            so that it was not copied.
+        outcome: ``"copied"``; ``"present"``: the target has it, undamaged; ``"damaged"``, or ``"missing"`` by now, in
+            the source, so that it was not copied.
         size: Bytes of its file and of its additional state; 0 if that is not known.
         error: What is damaged.
     """
@@ -106,7 +106,8 @@ def list_policies(storage: Storage) -> list[SavedPolicy]:
         try:
             file, record = files.look(info.key, info.size)
         except FormatError as error:
-            _logger.warning("%s", error)
+            # Quoted: its keys are those of a file that anybody may have written.
+            _logger.warning("passed over: %r", str(error))
             continue
         except ObjectNotFoundError:
             continue  # it was deleted meanwhile
@@ -154,8 +155,8 @@ def copy_policies(
 ) -> list[CopiedPolicy]:
     """Copy policies with their additional states to another folder, every byte verified.
 
-    What the target has already is passed over, so that a copy that was interrupted goes on when it is called again. A
-    policy of the same name that is another one is replaced, as a save replaces it.
+    What the target has already, undamaged, is passed over, so that a copy that was interrupted goes on when it is
+    called again. A policy of the same name that is another one, or is damaged there, is replaced as by a save.
 
     Args:
         source: The folder to copy from.
@@ -193,9 +194,7 @@ def _copied(
     name = policy.name
     with staged_folder(policy.total_size) as folder:
         try:
-            if policy.is_sealed and source.look(name)[1] == _record_in(target, name):
-                if on_progress is not None:
-                    on_progress(policy.total_size)
+            if policy.is_sealed and _is_whole_in(target, name, source.look(name)[1], on_progress):
                 return CopiedPolicy(name, "present", policy.total_size)
             staged, record = source.fetch(name, folder, on_progress)
         except (CorruptStateError, FormatError) as error:
@@ -212,11 +211,17 @@ def _copied(
     return CopiedPolicy(name, "copied", size)
 
 
-def _record_in(files: PolicyFiles, name: str) -> PolicyRecord | None:
+def _is_whole_in(
+    target: PolicyFiles, name: str, record: PolicyRecord | None, on_progress: Callable[[int], None] | None
+) -> bool:
+    """Whether a target has this very policy, undamaged."""
     try:
-        return files.look(name)[1]
-    except (ObjectNotFoundError, FormatError):
-        return None
+        return target.look(name)[1] == record and target.verify(name, on_progress) == record
+    except (ObjectNotFoundError, StateNotFoundError, FormatError):
+        return False
+    except CorruptStateError as error:
+        _logger.warning("copied again: %r", str(error))
+        return False
 
 
 def _has(storage: Storage, key: str, file: Path) -> bool:

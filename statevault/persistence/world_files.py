@@ -54,17 +54,16 @@ class WorldFiles:
         if record is None or record.score is None:
             _logger.info("%s/%s is replaced: its score is not known", files.storage.url, name)
             return None
-        if record.score <= above:
-            return None
-        if record.id not in self._verified:
-            # One that can't be restored must not be in the way of those that can.
-            try:
-                files.verify(name)
-            except (CorruptStateError, StateNotFoundError) as error:
-                _logger.warning("%s; it is replaced", error)
-                return None
-            self._verified.add(record.id)
-        return record.score
+        return record.score if record.score > above and self._is_whole(files, name, record) else None
+
+    def has_best(self, world: WorldLike) -> bool:
+        """Whether the policy that the next best one will replace is whole, as :meth:`PolicyHome.has_best` says."""
+        files, name = self._place(world, world.persist_path(self._mode.get_filename()))
+        try:
+            _, record = files.look(name)
+        except (ObjectNotFoundError, FormatError):
+            return False
+        return self._is_whole(files, name, record)
 
     def load(self, world: WorldLike, use: Use, *, name: str | None, epoch: int | None) -> object:
         """Fetch a file from the world's place to restore from, as :meth:`PolicyHome.load` says."""
@@ -81,6 +80,18 @@ class WorldFiles:
         for _, files in self._opened.values():
             files.storage.close()
         self._opened.clear()
+
+    def _is_whole(self, files: PolicyFiles, name: str, record: PolicyRecord | None) -> bool:
+        """Verify a policy, once: one that can't be restored must not be in the way of those that can."""
+        if record is None or record.id not in self._verified:
+            try:
+                files.verify(name)
+            except (CorruptStateError, StateNotFoundError, FormatError) as error:
+                _logger.warning("%s; it is replaced", error)
+                return False
+            if record is not None:
+                self._verified.add(record.id)
+        return True
 
     def _filename(self, epoch: int | None) -> str:
         return self._mode.get_filename() if epoch is None else self._mode.get_checkpoint_filename(epoch)

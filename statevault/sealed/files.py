@@ -1,7 +1,7 @@
 """Sealed files on a storage: written atomically, verified before anybody sees a byte of them.
 
-Memory is bounded at any size: what does not fit into a few MiB lies in a temporary file, on the way in and on the way
-out.
+Memory is bounded at any size: on the way out, what does not fit into a few MiB lies in a temporary file. To verify a
+file takes none.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, cast
 
 from blake3 import blake3
 from pydantic import JsonValue
 
 from statevault.codecs import MAX_SEAL_SIZE, Seal, SealWriter, find_seal
-from statevault.errors import CorruptStateError, ObjectNotFoundError, StorageError
+from statevault.errors import CorruptStateError, ObjectNotFoundError, StagingSpaceError, StorageError
 from statevault.state_persistence.parallel import map_ordered
 from statevault.storage import ObjectInfo, Storage
 
@@ -118,6 +118,7 @@ class SealedFiles:
         Raises:
             ObjectNotFoundError: Nothing lies there.
             CorruptStateError: It does not match its seal.
+            StagingSpaceError: The temporary folder has no room for it.
             StorageError: The storage failed.
         """
         file, found, seal = self._fetch(key, on_progress)
@@ -138,6 +139,7 @@ class SealedFiles:
         Raises:
             ObjectNotFoundError: Nothing lies there.
             CorruptStateError: It does not match its seal.
+            StagingSpaceError: The temporary folder has no room for it.
             StorageError: A storage failed.
         """
         file, found, seal = self._fetch(key, on_progress)
@@ -146,7 +148,7 @@ class SealedFiles:
         return SealedFile.of(found, seal)
 
     def verify(self, key: str, on_progress: Callable[[int], None] | None = None) -> SealedFile:
-        """Check every byte of a file against its seal.
+        """Check every byte of a file against its seal, without keeping any of them.
 
         Args:
             key: Where it lies.
@@ -157,45 +159,54 @@ class SealedFiles:
             CorruptStateError: It does not match its seal.
             StorageError: The storage failed.
         """
-        file, found, seal = self._fetch(key, on_progress)
-        file.close()
-        return SealedFile.of(found, seal)
+        return SealedFile.of(*self._read(key, on_progress, None))
 
     def _fetch(self, key: str, on_progress: Callable[[int], None] | None) -> tuple[IO[bytes], ObjectInfo, Seal | None]:
         """The whole file, at its beginning, and its seal, if it has one: which it matches."""
+        file = _temporary_file()
         try:
-            fetched = self._fetch_once(self._storage.head(key), on_progress)
+            found, seal = self._read(key, on_progress, file)
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return file, found, seal
+
+    def _read(
+        self, key: str, on_progress: Callable[[int], None] | None, into: IO[bytes] | None
+    ) -> tuple[ObjectInfo, Seal | None]:
+        """Read a whole file, into a local one if there is one; returns its seal, which it matches."""
+        try:
+            found, seal = self._read_once(self._storage.head(key), on_progress, into)
         except ObjectNotFoundError:
             raise
         except (CorruptStateError, StorageError):
             # It may have been replaced between two reads, perhaps by a shorter one.
-            return self._fetch_once(self._storage.head(key), None)
-        file, found, seal = fetched
+            return self._read_once(self._storage.head(key), None, into)
         if seal is None and (now := self._storage.head(key)).size != found.size:
             # By a longer one, whose end, where the seal is, was not read.
-            file.close()
-            return self._fetch_once(now, None)
-        return fetched
+            return self._read_once(now, None, into)
+        return found, seal
 
-    def _fetch_once(
-        self, found: ObjectInfo, on_progress: Callable[[int], None] | None
-    ) -> tuple[IO[bytes], ObjectInfo, Seal | None]:
-        file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, prefix="statevault-")  # noqa: SIM115 - it is returned
-        try:
-            for piece in self._pieces(found):
-                file.write(piece)
-                if on_progress is not None:
-                    on_progress(len(piece))
-            seal = _seal_of(file, found.size)
-            if seal is not None and _digest(file, found.size - seal.digested_from_end) != seal.digest:
-                raise CorruptStateError(
-                    f"{found.key} in {self._storage.url} does not match its digest: it is damaged, or torn"
-                )
-            file.seek(0)
-            return file, found, seal
-        except BaseException:
-            file.close()
-            raise
+    def _read_once(
+        self, found: ObjectInfo, on_progress: Callable[[int], None] | None, into: IO[bytes] | None
+    ) -> tuple[ObjectInfo, Seal | None]:
+        if into is not None:
+            into.seek(0)
+            into.truncate()
+        check = _SealCheck()
+        for piece in self._pieces(found):
+            check.update(piece)
+            if into is not None:
+                _keep(piece, into, found)
+            if on_progress is not None:
+                on_progress(len(piece))
+        seal = check.seal()
+        if seal is not None and check.digest_before(seal) != seal.digest:
+            raise CorruptStateError(
+                f"{found.key} in {self._storage.url} does not match its digest: it is damaged, or torn"
+            )
+        return found, seal
 
     def _pieces(self, found: ObjectInfo) -> Iterator[bytes]:
         def get(start: int) -> bytes:
@@ -207,6 +218,36 @@ class SealedFiles:
             return
         with ThreadPoolExecutor(_READERS, thread_name_prefix="statevault-sealed") as pool:
             yield from map_ordered(pool, get, starts, ahead=_READERS)
+
+
+class _SealCheck:
+    """Finds the seal of a file that is read once, and makes the digest of what stands before.
+
+    The last bytes are held back: how many of them the digest covers is known at the end.
+    """
+
+    def __init__(self) -> None:
+        self._hasher = blake3()
+        self._tail = b""
+
+    def update(self, piece: bytes) -> None:
+        """Take note of the next bytes."""
+        if len(piece) < MAX_SEAL_SIZE:
+            piece = self._tail + piece
+        else:
+            self._hasher.update(self._tail)
+        covered = max(0, len(piece) - MAX_SEAL_SIZE)
+        self._hasher.update(memoryview(piece)[:covered])
+        self._tail = piece[covered:]
+
+    def seal(self) -> Seal | None:
+        """The seal at the end, if there is one."""
+        return find_seal(self._tail)
+
+    def digest_before(self, seal: Seal) -> bytes:
+        """The digest of all bytes that the one in the seal covers. To be called once."""
+        self._hasher.update(self._tail[: len(self._tail) - seal.digested_from_end])
+        return self._hasher.digest()
 
 
 class _FileBody:
@@ -277,18 +318,19 @@ def _take_comment_off(file: IO[bytes], size: int, seal_size: int) -> None:
             file.write(_COMMENT_LENGTH.pack(0))
 
 
-def _seal_of(file: IO[bytes], size: int) -> Seal | None:
-    file.seek(max(0, size - MAX_SEAL_SIZE))
-    return find_seal(file.read())
+def _temporary_file() -> IO[bytes]:
+    return cast("IO[bytes]", tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, prefix="statevault-"))
 
 
-def _digest(file: IO[bytes], end: int) -> bytes:
-    hasher = blake3()
-    file.seek(0)
-    while end:
-        piece = file.read(min(end, _PIECE))
-        if not piece:
-            break
-        hasher.update(piece)
-        end -= len(piece)
-    return hasher.digest()
+def _keep(piece: bytes, file: IO[bytes], found: ObjectInfo) -> None:
+    try:
+        file.write(piece)
+    except OSError as error:
+        try:
+            folder = f"the temporary folder {tempfile.gettempdir()}"
+        except OSError:
+            folder = "any temporary folder"
+        raise StagingSpaceError(
+            f"the {found.size} bytes of {found.key} can't be kept in {folder} ({error.strerror or error}): free some "
+            "room, or name another folder in the environment variable TMPDIR"
+        ) from error

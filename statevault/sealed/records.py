@@ -25,7 +25,10 @@ def sealed_json(fields: Mapping[str, JsonValue]) -> bytes:
     Raises:
         UnsupportedTypeError: It is not JSON.
     """
-    record = {**fields, _DIGEST: _digest_of(fields)}
+    try:
+        record = {**fields, _DIGEST: _digest_of(fields)}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UnsupportedTypeError(f"a record must be JSON: {error}") from error
     return json.dumps(record, ensure_ascii=False, indent=2, allow_nan=False).encode() + b"\n"
 
 
@@ -50,7 +53,12 @@ def from_sealed_json(data: bytes, *, where: str) -> dict[str, JsonValue]:
     if not isinstance(fields, dict):
         raise FormatError(f"{where} is not a JSON object")
     claimed = fields.pop(_DIGEST, None)
-    if claimed is not None and claimed != _digest_of(fields):
+    try:
+        actual = _digest_of(fields, allow_nan=claimed is None)
+    except (ValueError, RecursionError) as error:
+        # Python's parser takes more than JSON has: NaN, which other programs write, and halves of surrogate pairs.
+        raise FormatError(f"{where} is not JSON: {error}") from None
+    if claimed is not None and claimed != actual:
         raise CorruptStateError(
             f"{where} does not match its digest: it is damaged. If it was edited on purpose, delete its line "
             f'"{_DIGEST}"'
@@ -58,9 +66,6 @@ def from_sealed_json(data: bytes, *, where: str) -> dict[str, JsonValue]:
     return fields
 
 
-def _digest_of(fields: Mapping[str, JsonValue]) -> str:
-    try:
-        text = json.dumps(dict(fields), ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UnsupportedTypeError(f"a record must be JSON: {error}") from error
+def _digest_of(fields: Mapping[str, JsonValue], *, allow_nan: bool = False) -> str:
+    text = json.dumps(dict(fields), ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=allow_nan)
     return digest(text.encode()).hex()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+import threading
 from pathlib import Path
 
 import pytest
 import torch
+from typing_extensions import override
 
 from statevault.experiments import CheckpointManager
+from statevault.experiments.overview import look_at_experiment
 from statevault.persistence import PolicyPersistence, World
 from tests.cli.run import in_a_terminal, invoked, option_arguments, statevault
 from tests.experiments.objects import Counting
 from tests.servers import Servers, StorageTarget, target_names
+from tests.state_persistence.storages import DictStorage
 
 
 def run_some_of_it(url: str, **options: object) -> None:
@@ -72,7 +78,12 @@ def test_show_tells_of_each_trial(run: str) -> None:
     lines = [" ".join(line.split()) for line in shown.out.splitlines()]
     assert any(line.startswith("algorithm_0/trial_0 gradient descent 10/10 1 ") for line in lines)
     assert any(line.startswith("algorithm_1/trial_0 adam 4/20 1 ") for line in lines)
-    assert any(line.startswith("algorithm_1/trial_2 adam 0/20 0 ") for line in lines)
+    assert lines[-1] == "3 trials not begun."
+    not_begun = invoked("show", run, "algorithm_1/trial_2").out
+    assert "adam" in not_begun
+    assert "0/20" in not_begun
+    assert "not begun." not in not_begun
+    assert invoked("show", run, "--json").json["not_begun"] == 3
     one = invoked("show", run, "algorithm_1/trial_0", "--json").json
     assert [(trial["name"], trial["iteration"], trial["is_complete"]) for trial in one["trials"]] == [
         ("algorithm_1/trial_0", 3, False)
@@ -103,6 +114,114 @@ def test_verify_of_one_trial_looks_at_no_other(run: str) -> None:
     path.write_bytes(b"rubbish" + path.read_bytes()[7:])
     assert invoked("verify", run, "algorithm_0/trial_0").code == 0
     assert invoked("verify", run, "algorithm_0/trial_1").code == 4
+
+
+@pytest.mark.parametrize(
+    "key", ["algorithm_0/trial_1/checkpoint_0000009.pkl.zst", "benchmark_problem.pkl.zst", "initial_algorithms.pkl.zst"]
+)
+def test_verify_finds_what_is_missing(run: str, key: str) -> None:
+    (Path(run) / key).unlink()
+    found = invoked("verify", run)
+    assert found.code == 4
+    assert "1 damaged." in found.out
+    assert f"{key} in file://{run} is missing" in " ".join(found.out.split())
+    assert [file["key"] for file in invoked("verify", run, "--json").json if file["error"]] == [key]
+    assert invoked("verify", run, "algorithm_0/trial_0").code == (0 if key.startswith("algorithm") else 4)
+
+
+def test_what_an_older_run_began_with_is_not_missing(run: str) -> None:
+    (Path(run) / "benchmark_problem.pkl.zst").unlink()
+    (Path(run) / "benchmark_problem.pkl").write_bytes(pickle.dumps("problem"))
+    record = json.loads((Path(run) / "algorithm_0/trial_0/complete.json").read_text())
+    record["checkpoint_path"] = f"/elsewhere/{record['checkpoint_path']}"
+    del record["digest"]
+    (Path(run) / "algorithm_0/trial_0/complete.json").write_text(json.dumps(record))
+    assert invoked("verify", run).code == 0
+
+
+def test_a_checkpoint_that_was_cut_short_is_found_and_not_copied(run: str, tmp_path: Path) -> None:
+    key = "algorithm_0/trial_1/checkpoint_0000009.pkl.zst"
+    path = Path(run) / key
+    path.write_bytes(path.read_bytes()[:-1])
+    found = invoked("verify", run)
+    assert found.code == 4
+    assert "it has lost a part of its seal" in " ".join(found.out.split())
+    assert invoked("cp", run, str(tmp_path / "copy")).code == 4
+    assert not (tmp_path / "copy" / key).exists()
+
+
+@pytest.mark.parametrize("place", ["plots/latest", "li\nk", "results/a\nb.png", "algorithm_0/trial_0/x\x07y"])
+def test_files_of_others_are_left_alone(run: str, tmp_path: Path, place: str) -> None:
+    path = Path(run) / place
+    path.parent.mkdir(exist_ok=True)
+    if place == "plots/latest":
+        path.symlink_to("somewhere")
+    else:
+        path.write_bytes(b"of somebody else")
+    for command in (["ls"], ["show"], ["verify"]):
+        assert invoked(*command, run).code == 0, command
+    assert invoked("cp", run, str(tmp_path / "copy")).out.startswith("12 files copied")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"n_trials": 2**63},
+        {"algorithms": [{"name": "a", "iterations": 1, "index": 0}, {"name": "b", "iterations": 1, "index": 0}]},
+        {"algorithms": [{"name": "a", "iterations": int("9" * 4300), "index": 0}]},
+    ],
+)
+def test_metadata_with_impossible_numbers_is_malformed(run: str, metadata: dict[str, object]) -> None:
+    (Path(run) / "metadata.json").write_text(json.dumps({"n_trials": 1, "algorithms": [], **metadata}))
+    for command in ("ls", "show", "verify"):
+        shown = invoked(command, run)
+        assert shown.code == (4 if command == "verify" else 7)
+        assert "metadata.json" in shown.out + shown.err
+
+
+def test_verify_finds_a_completion_that_is_none(run: str) -> None:
+    (Path(run) / "algorithm_0/trial_0/complete.json").write_text('{"iteration": 9}')
+    found = invoked("verify", run)
+    assert found.code == 4
+    assert "alg_name" in found.out
+
+
+@pytest.mark.parametrize("iteration", ["9" * 4300, "NaN", '"\\ud800"'])
+def test_a_malformed_record_of_one_trial_hides_no_other(run: str, iteration: str) -> None:
+    key = "algorithm_1/trial_0/progress.json"
+    (Path(run) / key).write_text(f'{{"last_completed_iteration": {iteration}, "digest": "00"}}')
+    assert invoked("show", run).code == 0
+    assert "2 of 6 trials complete" in invoked("ls", run).out
+    assert [file["key"] for file in invoked("verify", run, "--json").json if file["error"]] == [key]
+
+
+def test_trials_that_have_not_begun_take_no_room(run: str) -> None:
+    metadata = json.loads((Path(run) / "metadata.json").read_text())
+    (Path(run) / "metadata.json").write_text(
+        json.dumps({"n_trials": 10**12, "algorithms": metadata["algorithms"], "id": metadata["id"]})
+    )
+    assert "2 of 2000000000000 trials complete" in invoked("ls", run).out
+    assert "1999999999997 trials not begun." in invoked("show", run).out
+
+
+def test_trials_are_looked_at_together() -> None:
+    both = threading.Barrier(2, timeout=20)
+
+    class Slow(DictStorage):
+        @override
+        def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+            if key.endswith("/progress.json"):
+                both.wait()
+            return super().get(key, start, end)
+
+    storage = Slow()
+    with CheckpointManager(storage) as manager:
+        manager.initialize([Counting("a")], None, 2)
+        for trial in range(2):
+            manager.save_checkpoint(
+                alg_idx=0, trial=trial, iteration=trial, algorithm=Counting("a"), network=None, rng_state=None
+            )
+    assert [trial.iteration for trial in look_at_experiment(storage).trials] == [0, 1]
 
 
 def test_verify_says_what_has_no_digest(run: str) -> None:
@@ -137,6 +256,41 @@ def test_a_damaged_file_is_not_copied(run: str, tmp_path: Path) -> None:
     assert "1 damaged" in copied.out
     assert not (tmp_path / "copy/algorithm_0/trial_1/checkpoint_0000009.pkl.zst").exists()
     assert (tmp_path / "copy/metadata.json").exists()
+
+
+def without_id(run: Path, **changes: object) -> bytes:
+    """Make the metadata as an older run wrote it, with changes; returns it."""
+    metadata = json.loads((run / "metadata.json").read_text())
+    for field in ("id", "digest"):
+        metadata.pop(field, None)
+    (run / "metadata.json").write_text(json.dumps({**metadata, **changes}))
+    return (run / "metadata.json").read_bytes()
+
+
+def test_nothing_is_copied_over_another_experiment(run: str, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    assert invoked("cp", run, str(other)).code == 0
+    kept = without_id(other, rng_seed=4)
+    without_id(Path(run))
+    (other / "algorithm_0/trial_0/checkpoint_0000009.pkl.zst").unlink()
+    refused = invoked("cp", run, str(other))
+    assert refused.code == 1
+    assert f"{other} holds another experiment than file://{run}: copy to another folder" in " ".join(
+        refused.err.split()
+    )
+    assert (other / "metadata.json").read_bytes() == kept
+    assert not (other / "algorithm_0/trial_0/checkpoint_0000009.pkl.zst").exists()
+    without_id(other, rng_seed=3)
+    assert invoked("cp", run, str(other)).code == 0
+    (other / "metadata.json").write_text('{"of": "another program"}')
+    assert invoked("cp", run, str(other)).code == 1
+
+
+def test_nothing_is_copied_into_itself(run: str) -> None:
+    for target in (run, f"{run}/copy", f"{run}/results/../copy"):
+        assert invoked("cp", run, target).code == 2
+    assert not (Path(run) / "copy").exists()
+    assert invoked("cp", run, f"{run}-copy").code == 0
 
 
 def test_one_trial_is_copied(run: str, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -188,10 +189,15 @@ def test_a_process_that_got_the_number_of_a_dead_one_is_another() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_a_clock_that_jumps_takes_nothing_from_a_process_of_this_machine() -> None:
     storage = TimedStorage()
-    elsewhere(storage, "0", **own_record())
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    started = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    elsewhere(storage, "0", **{**own_record(), "pid": process.pid, "started": started})
     storage.now += timedelta(days=400)
-    with pytest.raises(TrialTakenError, match=f"process {os.getpid()}"):
+    with pytest.raises(TrialTakenError, match=f"process {process.pid}"):
         take_claim(storage, PREFIX)
+    process.kill()
+    process.communicate()
+    take_claim(storage, PREFIX)
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"[]", b'{"machine": 3}', b'{"pid": "x"}'])
@@ -274,6 +280,7 @@ def test_claims_that_are_held_beat(monkeypatch: pytest.MonkeyPatch) -> None:
     from statevault.experiments import held as held_module
 
     monkeypatch.setattr(held_module, "BEAT_EVERY", timedelta(seconds=0.02))
+    monkeypatch.setattr(held_module, "_process", held_module._Process())
     storage = DictStorage()
     beats = threading.Event()
     claims = HeldClaims(storage, "beating")

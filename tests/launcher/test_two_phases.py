@@ -105,6 +105,12 @@ class Counting(Trainer):
     def __init__(self) -> None:
         super().__init__()
         self.seen = 0
+        self.while_saving: Callable[[], None] = lambda: None
+
+    @override
+    def save_state(self, path: Path) -> None:
+        super().save_state(path)
+        self.while_saving()
 
     @override
     def on_training_models_attached(self) -> None:
@@ -131,7 +137,7 @@ def run(tmp_path: Path, **parts: Any) -> tuple[Actor, Counted]:
         Interaction(actor, Nowhere()),
         models={"counted": model, "own": Counted(inference_thread_only=True)},
         buffers={"steps": parts.pop("buffer", None) or SequentialBuffer(["step"], 100_000)},
-        trainers={"counting": Counting()},
+        trainers={"counting": parts.pop("trainer", None) or Counting()},
         config=LaunchConfig(states_dir=tmp_path, web_api_address=None, **parts),
     )
     return actor, model
@@ -164,8 +170,8 @@ class _Only:
         self.agent.load_state(path / "agent")
 
 
-def test_the_agent_acts_on_while_a_model_is_saved(tmp_path: Path) -> None:
-    actor, model = Actor(), Counted()
+def test_the_agent_acts_on_while_the_training_side_is_saved(tmp_path: Path) -> None:
+    actor, trainer = Actor(), Counting()
     acted: list[int] = []
 
     def save_slowly() -> None:
@@ -176,12 +182,13 @@ def test_the_agent_acts_on_while_a_model_is_saved(tmp_path: Path) -> None:
             time.sleep(0.001)
         acted.append(actor.steps - before)
 
-    model.while_saving = save_slowly
+    # A trainer, which is saved after the buffers: what the agent collects meanwhile has to wait.
+    trainer.while_saving = save_slowly
     saves = iter([False] * 20 + [True])
     run(
         tmp_path,
         actor=actor,
-        model=model,
+        trainer=trainer,
         save_state_condition=lambda: next(saves, False),
         max_uptime=3.0,
     )
@@ -289,7 +296,7 @@ def test_a_prepared_save_is_finished_or_discarded_once(tmp_path: Path) -> None:
         store.register("own", _Notes())
         store.prepare_save().discard()
         prepared = store.prepare_save()
-        waiting = threading.Thread(target=store.save_state)
+        waiting = threading.Thread(target=lambda: store.prepare_save().discard())
         waiting.start()
         waiting.join(0.2)
         assert waiting.is_alive(), "nothing else is saved meanwhile"
@@ -298,7 +305,7 @@ def test_a_prepared_save_is_finished_or_discarded_once(tmp_path: Path) -> None:
         prepared.discard()
         with pytest.raises(ValueError, match="finished or discarded"):
             prepared.finish()
-        assert [info.metadata for info in store.states()] == [{"step": 1}, {}]
+        assert [info.metadata for info in store.states()] == [{"step": 1}]
 
 
 class _Notes:

@@ -6,7 +6,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from statevault.persistence import PolicyPersistence, list_policies
 from statevault.state_persistence import StateStore
@@ -85,7 +87,7 @@ def test_the_first_score_may_be_zero_or_negative(tmp_path: Path, kind: str) -> N
     assert run.restored() == (2, 2)
 
 
-@pytest.mark.parametrize(("before", "after"), [(None, 3.0), (3.0, None), (3.0, float("nan")), (float("-inf"), -1e9)])
+@pytest.mark.parametrize(("before", "after"), [(None, 3.0), (3.0, None), (float("-inf"), -1e9)])
 def test_a_score_that_is_not_known_is_no_reason_to_save_nothing(
     tmp_path: Path, before: float | None, after: float | None
 ) -> None:
@@ -93,6 +95,62 @@ def test_a_score_that_is_not_known_is_no_reason_to_save_nothing(
     rerun = Run(tmp_path, "files")
     rerun.test(2, score=after)
     assert rerun.restored() == (2, 2)
+
+
+@pytest.mark.parametrize("before", [10.0, None], ids=["known", "unknown"])
+@pytest.mark.parametrize("after", [float("-inf"), float("inf"), float("nan")])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_that_diverged_does_not_replace_the_best_policy(
+    tmp_path: Path, kind: str, after: float, before: float | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    Run(tmp_path, kind).test(1, score=before)
+    rerun = Run(tmp_path, kind)
+    rerun.test(2, score=after)
+    assert rerun.restored() == (1, 1)
+    assert f"its score {after} is not finite" in caplog.text
+    with pytest.raises(FileNotFoundError):
+        rerun.restored(name="policy_best_epoch_0-2" if kind == "states" else "policy_best")
+    rerun.test(3, score=11.0)
+    assert rerun.restored() == (3, 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_that_diverged_at_once_saves_a_policy_without_a_score(tmp_path: Path, kind: str) -> None:
+    run = Run(tmp_path, kind)
+    run.test(1, score=float("nan"))
+    assert run.restored() == (1, 1)
+    run.test(2, score=-1e9)
+    assert run.restored() == (2, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_best_policy_that_is_damaged_is_not_even_in_the_way_of_a_training_that_diverged(
+    tmp_path: Path, kind: str
+) -> None:
+    Run(tmp_path, kind).test(1, score=10)
+    _damage_best(tmp_path, kind)
+    rerun = Run(tmp_path, kind)
+    rerun.test(2, score=float("nan"))
+    rerun.restored(name="policy_best_epoch_0-2" if kind == "states" else None)
+    assert value_of(rerun.policy) == 2
+
+
+@pytest.mark.parametrize(
+    "score", [torch.tensor(4.5), np.float32(4.5), np.array(4.5)], ids=["tensor", "float32", "array"]
+)
+def test_a_score_may_be_any_number(tmp_path: Path, score: Any) -> None:
+    run = Run(tmp_path, "files")
+    run.test(1, score=score)
+    run.epoch(2, 1)
+    (best, _) = list_policies(open_storage(tmp_path / "files"))
+    assert best.score == 4.5
+
+
+def test_what_is_no_number_is_no_score(tmp_path: Path) -> None:
+    run = Run(tmp_path, "files")
+    for value in (torch.zeros(2), np.zeros(2), "4.5", 10**400):
+        run.test(1, score=value)  # type: ignore[arg-type]
+        assert list_policies(open_storage(tmp_path / "files"))[0].score is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -115,15 +173,19 @@ def test_a_best_policy_that_is_damaged_is_not_in_the_way_of_a_worse_one(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     Run(tmp_path, kind).test(1, score=10)
-    pattern = "policy_state_dict.pt" if kind == "files" else "policy_best*.state/policy/policy_state_dict.pt*"
-    (path,) = (tmp_path / ("files" if kind == "files" else "store")).glob(pattern)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    _damage_best(tmp_path, kind)
     rerun = Run(tmp_path, kind)
     rerun.test(2, score=4)
     assert rerun.restored() == (2, 2)
     assert "damaged" in caplog.text or "digest" in caplog.text
+
+
+def _damage_best(folder: Path, kind: str) -> None:
+    pattern = "policy_state_dict.pt" if kind == "files" else "policy_best*.state/policy/policy_state_dict.pt*"
+    (path,) = (folder / ("files" if kind == "files" else "store")).glob(pattern)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def test_a_file_of_another_program_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

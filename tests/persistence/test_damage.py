@@ -8,10 +8,12 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import torch
 from typing_extensions import override
 
+from statevault.codecs import write_tree
 from statevault.errors import CorruptStateError, FormatError, InvalidNameError, UnsupportedTypeError
-from statevault.persistence import Persistence, PersistEvent, PolicyPersistence, RestoreEvent
+from statevault.persistence import Persistence, PersistEvent, PolicyPersistence, RestoreEvent, verify_policy
 from statevault.persistence.policy_files import PolicyFiles
 from statevault.sealed import SealedFiles
 from statevault.state_persistence import StateStore
@@ -64,6 +66,33 @@ def test_a_file_that_was_cut_short_is_not_a_policy(tmp_path: Path, mode: PolicyP
         with pytest.raises((CorruptStateError, FormatError)):
             PolicyPersistence(mode=mode, allow_pickle=True).restore(policy, world, "cpu")
         assert value_of(policy) == 2
+
+
+@pytest.mark.parametrize("mode", [POLICY, STATE_DICT], ids=["whole", "state dict"])
+def test_verify_finds_a_file_that_was_cut_short_anywhere(tmp_path: Path, mode: PolicyPersistence.Mode) -> None:
+    policy = Policy(1)
+    PolicyPersistence(mode=mode).persist(policy, world_in(tmp_path, policy))
+    storage, path = open_storage(tmp_path), tmp_path / mode.get_filename()
+    content = path.read_bytes()
+    payload = verify_policy(storage, path.name).size
+    rng = random.Random(5)
+    lengths = {0, 1, 3, 7, 8, 60, 100, payload - 1, payload + 1, len(content) - 1}
+    # Where the whole payload of a tree file is there, nothing says that a seal has followed.
+    for length in lengths | {rng.randrange(payload) for _ in range(rounds(short=25, long=2000))}:
+        path.write_bytes(content[:length])
+        with pytest.raises(CorruptStateError, match=r"cut short|empty"):
+            verify_policy(storage, path.name)
+
+
+# Of the count of segments, of the leaf table's length and of the values': but for what is lost in the padding.
+@pytest.mark.parametrize("position", [*range(12, 16), *range(17, 24), *range(25, 32)])
+def test_damaged_lengths_of_a_tree_file_make_nobody_read_more_than_there_is(tmp_path: Path, position: int) -> None:
+    write_tree({"parameters": {"weight": torch.zeros(10)}, "metadata": {}}, tmp_path / STATE_DICT.get_filename())
+    storage, path = open_storage(tmp_path), tmp_path / STATE_DICT.get_filename()
+    assert not verify_policy(storage, path.name).is_sealed
+    path.write_bytes(flipped(path.read_bytes(), position))
+    with pytest.raises(CorruptStateError, match="cut short"):
+        verify_policy(storage, path.name)
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_text("0.25")], ids=["missing", "changed"])

@@ -190,6 +190,11 @@ def test_a_device_that_is_not_there_is_not_taken_for_damage(tmp_path: Path, mode
     with pytest.raises(StateVaultError, match="cuda") as raised:
         PolicyPersistence(mode=mode, allow_pickle=True).restore(policy, world, "cuda")
     assert not isinstance(raised.value, FormatError)
+    message = str(raised.value)
+    assert message.startswith(str(tmp_path / mode.get_filename())), "where it is, and not where it was fetched to"
+    with pytest.raises((RuntimeError, AssertionError)) as reason:
+        torch.empty(1, device="cuda")
+    assert message.endswith(str(reason.value)), "the reason"
 
 
 @pytest.mark.parametrize("mode", MODES)

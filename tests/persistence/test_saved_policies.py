@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,16 @@ def test_a_seal_that_cannot_be_understood_hides_no_other_policy(
     assert "policy_epoch_0.pt" in caplog.text
 
 
+def test_a_seal_cannot_drive_the_terminal_that_shows_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    storage = DictStorage()
+    info = {"kind": "policy", "id": "0" * 16, "mode": "policy", "additional": {"\x1b[2J": {"size": 1}}}
+    with (tmp_path / "payload").open("w+b") as payload:
+        SealedFiles(storage).put("policy.pt", payload, info)  # type: ignore[arg-type]
+    assert list_policies(storage) == []
+    assert "\\x1b[2J" in caplog.text
+    assert "\x1b" not in caplog.text
+
+
 def test_every_byte_is_verified_also_that_of_the_additional_state(tmp_path: Path) -> None:
     storage = DictStorage()
     fill(storage, tmp_path)
@@ -137,6 +148,22 @@ def test_a_policy_that_was_replaced_meanwhile_is_copied_anew(tmp_path: Path) -> 
     report = copy_policies(source, target)
     assert [one.outcome for one in report] == ["copied", "present"]
     assert target.objects == source.objects, "nothing is left of the policy that was replaced"
+
+
+@pytest.mark.parametrize("part", ["policy.pt", "statistics.txt"])
+@pytest.mark.parametrize("harm", [lambda content: b"", lambda content: b"\xff" + content[1:], None])
+def test_what_is_damaged_in_the_target_is_copied_again(
+    tmp_path: Path, part: str, harm: Callable[[bytes], bytes] | None
+) -> None:
+    source, target = DictStorage(), DictStorage()
+    fill(source, tmp_path)
+    copy_policies(source, target)
+    (key,) = [key for key in target.objects if key.endswith(part) and "epoch" not in key]
+    content = target.objects.pop(key)
+    if harm is not None:
+        target.objects[key] = harm(content)
+    assert [one.outcome for one in copy_policies(source, target)] == ["copied", "present"]
+    assert target.objects == source.objects
 
 
 def test_some_policies_are_copied_by_name(tmp_path: Path) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import random
+import tempfile
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 import zstandard
 from typing_extensions import override
 
-from statevault.errors import CorruptStateError, ObjectNotFoundError, StorageError
+from statevault.errors import CorruptStateError, ObjectNotFoundError, StagingSpaceError, StorageError
 from statevault.sealed import SealedFiles
 from statevault.storage import Body, RetryingStorage, RetryPolicy, open_storage
 from tests.servers import StorageTarget
@@ -192,3 +194,30 @@ def test_a_file_that_is_not_there_is_told(storage: DictStorage) -> None:
     for call in (SealedFiles(storage).open, SealedFiles(storage).verify, SealedFiles(storage).look):
         with pytest.raises(ObjectNotFoundError):
             call("nothing")
+
+
+@pytest.mark.parametrize("size", [PIECE - 50_000, PIECE - 20, 2 * PIECE - 1])
+def test_a_seal_that_lies_in_two_pieces_is_checked(storage: DictStorage, size: int) -> None:
+    files = SealedFiles(storage)
+    put = files.put("a", io.BytesIO(bytes(size)), {"text": "x" * 60_000})
+    assert files.verify("a") == put
+    whole = storage.objects["a"]
+    for place in (0, size - 1, size + 100, len(whole) - 50):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        storage.objects["a"] = bytes(changed)
+        with pytest.raises(CorruptStateError):
+            files.verify("a")
+
+
+def test_verifying_takes_no_room_and_the_lack_of_it_is_told(
+    storage: DictStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = SealedFiles(storage)
+    put = files.put("a", io.BytesIO(bytes(65 * 1024**2)), {})
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    assert files.verify("a") == put
+    with pytest.raises(StagingSpaceError, match=r"of a can't be kept in .*gone .*TMPDIR"):
+        files.open("a")
+    with pytest.raises(StagingSpaceError):
+        files.copy("a", DictStorage())

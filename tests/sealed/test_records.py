@@ -45,15 +45,29 @@ def test_a_cut_record_is_never_taken_for_a_whole_one() -> None:
 
 def test_a_record_without_a_digest_is_another_programs() -> None:
     assert from_sealed_json(b'{"n_trials": 3}', where="here") == {"n_trials": 3}
+    assert str(from_sealed_json(b'{"score": NaN}', where="here")["score"]) == "nan"
 
 
-@pytest.mark.parametrize("data", [b"", b"[1]", b"null", b"\xff", b"{" * 100_000])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[1]",
+        b"null",
+        b"\xff",
+        b"{" * 100_000,
+        b'{"x": NaN, "digest": "00"}',
+        b'{"x": "\\ud800", "digest": "00"}',
+        b'{"x": "\\ud800"}',
+        b'{"x": ' + b"9" * 5000 + b"}",
+    ],
+)
 def test_what_is_no_json_object_is_told(data: bytes) -> None:
     with pytest.raises(FormatError, match="here"):
         from_sealed_json(data, where="here")
 
 
-@pytest.mark.parametrize("fields", [{"a": float("inf")}, {"a": object()}])
+@pytest.mark.parametrize("fields", [{"a": float("inf")}, {"a": object()}, {"a": "\ud800"}])
 def test_what_is_not_json_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedTypeError):
         sealed_json(fields)
