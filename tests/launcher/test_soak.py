@@ -374,7 +374,11 @@ class Soak:
                 for name in self.system.parts():
                     stamp = read_tree(folder / name / "stamp.tree")
                     counts[name] = stamp["count"]
-                    assert stamp["time"] == info.metadata["time"], (info.name, name)
+                    # The training side is written before, while it stands still already: its counts show that.
+                    is_early = (
+                        name.startswith(("models/", "data/", "trainers/")) and stamp["time"] < info.metadata["time"]
+                    )
+                    assert is_early or stamp["time"] == info.metadata["time"], (info.name, name)
                 assert counts == info.metadata["counts"]
                 assert read_tree(folder / "time.tree")["time"] == info.metadata["time"]
                 self.done["verified"] += 1
