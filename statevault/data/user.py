@@ -41,6 +41,9 @@ class DataUser(PersistentStateMixin, Generic[R]):
         self._collector: DataCollector[Any] = DataCollector(buffer)
         self._timestamps = self._empty_timestamps()
         self._lock = RLock()
+        # How many samples were ever moved into the buffer, and how many when it was saved early.
+        self._moved = 0
+        self._moved_at_save = 0
 
     @property
     def buffer(self) -> DataBuffer[Any, R]:
@@ -67,6 +70,7 @@ class DataUser(PersistentStateMixin, Generic[R]):
     def _add(self, samples: Sequence[tuple[float, Any]]) -> None:
         waiting = iter(samples)
         added = len(samples)
+        self._moved += added
         try:
             self._buffer.extend(sample for _, sample in waiting)
         except BaseException:
@@ -130,7 +134,9 @@ class DataUser(PersistentStateMixin, Generic[R]):
 
     def save_early(self, path: Path) -> None:
         """Do what :meth:`save_state` does, while samples may still be collected: they go on waiting."""
-        self.save_state(path)
+        with self._lock:
+            self.save_state(path)
+            self._moved_at_save = self._moved
 
     def save_late(self, path: Path) -> None:
         """Save the samples that have been collected since :meth:`save_early`, when nobody collects.
@@ -140,14 +146,16 @@ class DataUser(PersistentStateMixin, Generic[R]):
         """
         with self._lock:
             waiting = self._collector.waiting()
-            if not waiting:
-                return
             try:
-                write_tree(waiting, path / _WAITING)
+                if self._moved == self._moved_at_save:
+                    if waiting:
+                        write_tree(waiting, path / _WAITING)
+                    return
             except (UnsupportedTypeError, PickleNotAllowedError):
-                # Only the buffer knows how to store such samples.
-                shutil.rmtree(path)
-                self.save_state(path)
+                pass  # only the buffer knows how to store such samples
+            # Or somebody has read the buffer meanwhile, so that it has got them: it is another one than was saved.
+            shutil.rmtree(path)
+            self.save_state(path)
 
     @override
     def load_state(self, path: Path) -> None:

@@ -7,6 +7,7 @@ everything at each save, so that the process that resumes can compare.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ class CartPoleAgent(GymAgent[Observation, int]):
         self._return = 0.0
         self._rng = np.random.default_rng(0)
         self._last: tuple[Observation, int] | None = None
+        self.fingerprint: Callable[[], Fingerprint] = dict
+        self.saved_fingerprint: Fingerprint | None = None
 
     @property
     def recent_return(self) -> float:
@@ -119,6 +122,8 @@ class CartPoleAgent(GymAgent[Observation, int]):
         super().save_state(path)
         path.mkdir(exist_ok=True)
         write_tree(self.counters(), path / "counters.tree")
+        # Here, and not in the trainer: an agent is saved while everything stands still.
+        (path / "fingerprint.json").write_text(json.dumps(self.fingerprint(), indent=1), encoding="ascii")
 
     @override
     def load_state(self, path: Path) -> None:
@@ -127,6 +132,7 @@ class CartPoleAgent(GymAgent[Observation, int]):
         self.steps, self.episodes, self.returns = saved["steps"], saved["episodes"], saved["returns"]
         self._return, self._last = saved["return"], saved["last"]
         self._rng.bit_generator.state = saved["rng"]
+        self.saved_fingerprint = json.loads((path / "fingerprint.json").read_text(encoding="ascii"))
 
     def _act(self, obs: Observation) -> int:
         epsilon = max(0.02, 1 - self.steps / _EPSILON_STEPS)
@@ -154,6 +160,7 @@ class DqnTrainer(TorchTrainer):
         self.saved_fingerprint: Fingerprint | None = None
         self.loaded_fingerprint: Fingerprint | None = None
         self._agent = agent
+        agent.fingerprint = self.fingerprint
 
     @override
     def on_training_models_attached(self) -> None:
@@ -194,10 +201,15 @@ class DqnTrainer(TorchTrainer):
     def fingerprint(self) -> Fingerprint:
         """What lies in memory now, bit by bit, of all that is saved but the clock."""
         data = self._experience.buffer.get_data()
+        # What was collected a moment ago waits for the next update of the buffer, and is a part of it in the state.
+        waiting = [sample for _, sample in self._experience.collector.waiting()]
+        newest = -self._experience.buffer.max_size
         return {
             "weights": of_state_dict({**_prefixed("policy", self._policy), **_prefixed("target", self._target)}),
             "optimizer": of_state_dict(self.optimizers["adam"].state_dict()),
-            "replay buffer": of_arrays({name: np.asarray(data[name]) for name in FIELDS}),
+            "replay buffer": of_arrays(
+                {name: np.asarray([*data[name], *(sample[name] for sample in waiting)][newest:]) for name in FIELDS}
+            ),
             "counters": of_values({**self._agent.counters(), "updates": self.updates}),
         }
 
@@ -205,14 +217,13 @@ class DqnTrainer(TorchTrainer):
     def save_state(self, path: Path) -> None:
         super().save_state(path)
         (path / "updates.txt").write_text(str(self.updates), encoding="ascii")
-        (path / "fingerprint.json").write_text(json.dumps(self.fingerprint(), indent=1), encoding="ascii")
 
     @override
     def load_state(self, path: Path) -> None:
         super().load_state(path)
         self.updates = int((path / "updates.txt").read_text(encoding="ascii"))
         # Trainers are loaded after agent, models and data: everything is there, and nothing runs yet.
-        self.saved_fingerprint = json.loads((path / "fingerprint.json").read_text(encoding="ascii"))
+        self.saved_fingerprint = self._agent.saved_fingerprint
         self.loaded_fingerprint = self.fingerprint()
 
 

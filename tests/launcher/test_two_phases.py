@@ -291,6 +291,25 @@ def test_samples_that_only_their_buffer_can_store_are_stored_by_it(tmp_path: Pat
     assert [sample.number for sample in users["diary"].get_data()] == [1, 2]
 
 
+def test_a_buffer_that_is_read_between_the_phases_is_saved_as_it_is_then(tmp_path: Path) -> None:
+    from statevault.data import DataUsersDict
+
+    users = DataUsersDict.from_data_buffers(steps=SequentialBuffer[Any](["step"], 100))
+    with StateStore(tmp_path) as store:
+        store.register("data", users)
+        users["steps"].collector.collect({"step": 1})
+        prepared = store.prepare_save()
+        users["steps"].collector.collect({"step": 2})
+        assert len(users["steps"].get_data()["step"]) == 2
+        users["steps"].collector.collect({"step": 3})
+        prepared.finish().result()
+        loaded = DataUsersDict.from_data_buffers(steps=SequentialBuffer[Any](["step"], 100))
+    with StateStore(tmp_path) as store:
+        store.register("data", loaded)
+        store.load_state("latest")
+    assert list(loaded["steps"].get_data()["step"]) == [1, 2, 3]
+
+
 def test_a_prepared_save_is_finished_or_discarded_once(tmp_path: Path) -> None:
     with StateStore(tmp_path) as store:
         store.register("own", _Notes())
