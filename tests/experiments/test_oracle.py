@@ -160,7 +160,7 @@ def check(seed: int, target: StorageTarget, episodes: int) -> None:
     assert result == expected, f"seed {seed}: " + "; ".join(schedule.happened)
 
 
-@pytest.mark.parametrize("seed", range(rounds(short=30, long=400)))
+@pytest.mark.parametrize("seed", range(rounds(short=20, long=400)))
 def test_whatever_happens_the_result_is_that_of_the_uninterrupted_run(seed: int, servers: Servers) -> None:
     check(seed, servers.target("local"), episodes=seed % 5)
 

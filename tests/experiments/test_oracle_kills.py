@@ -53,7 +53,7 @@ def errors_of(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", range(rounds(short=3, long=20)))
+@pytest.mark.parametrize("seed", range(rounds(short=2, long=20)))
 @pytest.mark.parametrize("backend", ["local", "juicefs"])
 def test_killed_at_random_again_and_again(backend: str, seed: int, servers: Servers) -> None:
     target = servers.target(backend)

@@ -27,7 +27,7 @@ from tests.servers import Servers, StorageTarget, target_names
 from tests.state_persistence.components import Folder
 from tests.state_persistence.spool.spooling import numbered
 
-KILLS = rounds(short=12, long=100)
+KILLS = rounds(short=8, long=100)
 RETRY = RetryPolicy(max_attempts=1000, first_delay_s=0.05, max_delay_s=0.2, deadline_s=20.0)
 NEXT = 1000
 
