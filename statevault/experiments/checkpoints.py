@@ -21,6 +21,7 @@ from statevault.experiments.kept_sizes import KeptSizes
 from statevault.experiments.layout import checkpoint_key, completion_key, parse_checkpoint, progress_key, trial_prefix
 from statevault.experiments.pickles import PickledObjects
 from statevault.experiments.records import CompletionRecord, KeptCheckpoint, ProgressRecord
+from statevault.experiments.unsealed import check_unsealed
 from statevault.sealed import SealedFiles
 from statevault.state_persistence import StateInfo
 from statevault.state_persistence.retention import Holdings, RetentionPolicy, plan_retention
@@ -80,15 +81,8 @@ class TrialCheckpoints:
             StorageError: The storage failed.
         """
         if self._listed is None:
-            listed = list(self._list())
-            last = max((checkpoint.iteration for checkpoint in listed if checkpoint.order), default=-1)
-
-            def place(checkpoint: Checkpoint) -> tuple[bool, int, int]:
-                # One without an order is from an older run, or the newest, cut short: its iteration tells which.
-                is_newest = not checkpoint.order and checkpoint.iteration > last
-                return is_newest, checkpoint.order, checkpoint.iteration
-
-            self._listed = sorted(listed, key=place)
+            # Without an order are those of an older run, which came before all others, and those that were cut short.
+            self._listed = sorted(self._list(), key=lambda checkpoint: (checkpoint.order, checkpoint.iteration))
         return self._listed
 
     def _list(self) -> Iterator[Checkpoint]:
@@ -202,6 +196,7 @@ class TrialCheckpoints:
             Exception: What unpickling a checkpoint raises that is whole.
         """
         damaged = 0
+        self._report_cut()
         for checkpoint in reversed(self.checkpoints()):
             try:
                 return self.load(checkpoint.found.key)
@@ -218,6 +213,19 @@ class TrialCheckpoints:
                 self._alg_idx,
             )
         return None
+
+    def _report_cut(self) -> None:
+        """Tell of checkpoints that seem to be newer than all that are whole, and are cut short."""
+        checkpoints = self.checkpoints()
+        last = max((checkpoint.iteration for checkpoint in checkpoints if checkpoint.order), default=None)
+        for checkpoint in checkpoints:
+            if last is not None and not checkpoint.order and checkpoint.iteration > last:
+                try:
+                    check_unsealed(self._storage, checkpoint.found.key)
+                except ObjectNotFoundError:
+                    continue
+                except CorruptStateError as error:
+                    _logger.warning("%s; going back to the checkpoint before it", error)
 
     def load(self, key: str) -> dict[str, Any]:
         """Load one checkpoint.

@@ -136,12 +136,13 @@ class ExperimentTrials(ExperimentFolder):
             UnsupportedTypeError: Pickle can't take something.
             StorageError: The storage failed.
         """
+        alg_name = str(algorithm.name)  # before anything is written: one without a name can't be marked
         path = self.save_checkpoint(
             alg_idx=alg_idx, trial=trial, iteration=iteration, algorithm=algorithm, network=network, rng_state=rng_state
         )
         self._metrics.forget()
         record = CompletionRecord(
-            alg_name=str(algorithm.name),
+            alg_name=alg_name,
             alg_idx=alg_idx,
             trial=trial,
             iteration=iteration,

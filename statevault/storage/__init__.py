@@ -9,6 +9,7 @@ from statevault.storage.local import LocalStorage
 from statevault.storage.probe import PROBE_PREFIX, Capabilities, probe
 from statevault.storage.retry import RetryingStorage, RetryPolicy
 from statevault.storage.urls import join_url, normalized_url, open_storage, parent_and_name
+from statevault.storage.wrapper import StorageWrapper
 
 __all__ = [
     "PROBE_PREFIX",
@@ -21,6 +22,7 @@ __all__ = [
     "RetryPolicy",
     "RetryingStorage",
     "Storage",
+    "StorageWrapper",
     "join_url",
     "normalized_url",
     "open_storage",

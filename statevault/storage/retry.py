@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TypeVar
 
 from typing_extensions import override
-from upath import UPath
 
 from statevault.errors import StorageError
 from statevault.storage.body import is_one_shot
-from statevault.storage.interface import Body, ObjectInfo, Storage
+from statevault.storage.interface import Body, Storage
+from statevault.storage.wrapper import StorageWrapper
 
 __all__ = ["RetryPolicy", "RetryingStorage"]
 
@@ -56,7 +55,7 @@ class RetryPolicy:
         return jitter * min(self.max_delay_s, self.first_delay_s * 2.0 ** min(failed - 1, 60))
 
 
-class RetryingStorage(Storage):
+class RetryingStorage(StorageWrapper):
     """A storage that tries again where the one inside failed with a transient error.
 
     A put of a one-shot iterator is not tried again, as its bytes are gone.
@@ -78,9 +77,8 @@ class RetryingStorage(Storage):
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = _OWN_RANDOM.random,
     ) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.policy = policy or RetryPolicy()
-        self.url = inner.url
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
@@ -89,42 +87,10 @@ class RetryingStorage(Storage):
     def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
         if is_one_shot(body):
             return self.inner.put(key, body, create_only=create_only)
-        return self._retried(lambda: self.inner.put(key, body, create_only=create_only))
+        return super().put(key, body, create_only=create_only)
 
     @override
-    def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        return self._retried(lambda: self.inner.get(key, start, end))
-
-    @override
-    def head(self, key: str) -> ObjectInfo:
-        return self._retried(lambda: self.inner.head(key))
-
-    @override
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        # As a whole: a listing that broke off can't be resumed where another one has begun.
-        return iter(self._retried(lambda: tuple(self.inner.list(prefix))))
-
-    @override
-    def delete(self, keys: Sequence[str]) -> None:
-        self._retried(lambda: self.inner.delete(keys))
-
-    @override
-    def abort_unfinished_uploads(self, older_than: timedelta) -> int:
-        return self._retried(lambda: self.inner.abort_unfinished_uploads(older_than))
-
-    @override
-    def settle(self, prefix: str = "") -> None:
-        self._retried(lambda: self.inner.settle(prefix))
-
-    @override
-    def path(self, key: str = "") -> UPath:
-        return self.inner.path(key)
-
-    @override
-    def close(self) -> None:
-        self.inner.close()
-
-    def _retried(self, call: Callable[[], _Result]) -> _Result:
+    def _call(self, call: Callable[[], _Result]) -> _Result:
         failed = 0
         deadline = float("inf")
         while True:

@@ -25,7 +25,7 @@ from statevault.errors import (
 from statevault.experiments import CheckpointManager
 from statevault.state_persistence import KeepPeriodic
 from statevault.state_persistence.retention import KeepLatest
-from statevault.storage import open_storage
+from statevault.storage import RetryingStorage, open_storage
 from tests.experiments.objects import Agent, Counting, Network, stable_key
 from tests.servers import StorageTarget
 from tests.state_persistence.storages import DictStorage
@@ -507,8 +507,9 @@ def test_a_mark_of_fewer_iterations_than_there_are_now_counts_for_nothing(starte
     assert started.completed_trials() == {(0, 0)}
 
 
-def test_storage_draws_nothing_from_the_algorithms_generators(tmp_path: Path) -> None:
-    manager = CheckpointManager(tmp_path / "run", 1)
+def test_storage_draws_nothing_from_the_algorithms_generators() -> None:
+    # What is not there is asked for as well, and that is a call that fails.
+    manager = CheckpointManager(RetryingStorage(DictStorage()), 1)
     random.seed(1)
     before = random.getstate()
     manager.initialize([Counting("a")], None, 1)
@@ -516,3 +517,19 @@ def test_storage_draws_nothing_from_the_algorithms_generators(tmp_path: Path) ->
     manager.append_metadata({"a": 1})
     assert not manager.is_trial_complete(0, 0)
     assert random.getstate() == before
+
+
+def test_rewinding_a_run_of_another_version_goes_on_from_there(tmp_path: Path) -> None:
+    folder = tmp_path / "run/algorithm_0/trial_0"
+    folder.mkdir(parents=True)
+    older = {"algorithm": "older", "network": None, "iteration": 10, "rng_state": None}
+    (folder / "checkpoint_0000010.pkl").write_bytes(pickle.dumps(older))
+    save(CheckpointManager(tmp_path / "run"), 5)
+    assert CheckpointManager(tmp_path / "run").load_checkpoint(0, 0)[2] == 5  # type: ignore[index]
+
+
+def test_an_algorithm_without_a_name_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    manager = CheckpointManager(tmp_path / "run")
+    with pytest.raises(AttributeError, match="name"):
+        manager.mark_trial_complete(alg_idx=0, trial=0, iteration=1, algorithm=object(), network=None)
+    assert manager.is_empty()

@@ -1,4 +1,4 @@
-"""What a review of batch experiments found: each test states what should hold."""
+"""Two experiments in one place, races, backups under way, and folders that somebody has meddled with."""
 
 from __future__ import annotations
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 
 from typing_extensions import override
-from upath import UPath
 
-from statevault.storage import Body, Buffer, ObjectInfo, Storage
+from statevault.storage import Body, Buffer, Storage, StorageWrapper
 from statevault.storage.body import buffers, is_one_shot
 
 __all__ = ["PacedStorage", "TokenBucket"]
@@ -60,7 +58,7 @@ class TokenBucket:
             self._sleep(wait_s)
 
 
-class PacedStorage(Storage):
+class PacedStorage(StorageWrapper):
     """A storage to which the bytes of each put go at a pace.
 
     A storage may gather the blocks of a large object to send several at once (16 MiB with S3): the pace holds on
@@ -73,46 +71,13 @@ class PacedStorage(Storage):
     """
 
     def __init__(self, inner: Storage, pace: Callable[[str, int], None]) -> None:
-        self.inner = inner
-        self.url = inner.url
+        super().__init__(inner)
         self._pace = pace
 
     @override
     def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
         paced = _PacedBody(body, partial(self._pace, key))
-        return self.inner.put(key, iter(paced) if is_one_shot(body) else paced, create_only=create_only)
-
-    @override
-    def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        return self.inner.get(key, start, end)
-
-    @override
-    def head(self, key: str) -> ObjectInfo:
-        return self.inner.head(key)
-
-    @override
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        return self.inner.list(prefix)
-
-    @override
-    def delete(self, keys: Sequence[str]) -> None:
-        self.inner.delete(keys)
-
-    @override
-    def abort_unfinished_uploads(self, older_than: timedelta) -> int:
-        return self.inner.abort_unfinished_uploads(older_than)
-
-    @override
-    def settle(self, prefix: str = "") -> None:
-        self.inner.settle(prefix)
-
-    @override
-    def path(self, key: str = "") -> UPath:
-        return self.inner.path(key)
-
-    @override
-    def close(self) -> None:
-        self.inner.close()
+        return super().put(key, iter(paced) if is_one_shot(body) else paced, create_only=create_only)
 
 
 @dataclass(frozen=True, slots=True)

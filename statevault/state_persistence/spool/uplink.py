@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Callable
 from typing import TypeVar
 
 from typing_extensions import override
-from upath import UPath
 
 from statevault.errors import ObjectExistsError, ObjectNotFoundError, StorageError
-from statevault.storage import Body, ObjectInfo, Storage
+from statevault.storage import Storage, StorageWrapper
 
 __all__ = ["Uplink"]
 
 _Result = TypeVar("_Result")
 
 
-class Uplink(Storage):
+class Uplink(StorageWrapper):
     """Passes calls on, and tells how each went.
 
     Args:
@@ -33,48 +31,12 @@ class Uplink(Storage):
         on_failure: Callable[[StorageError], None],
         on_success: Callable[[], None],
     ) -> None:
-        self.inner = inner
-        self.url = inner.url
+        super().__init__(inner)
         self._on_failure = on_failure
         self._on_success = on_success
 
     @override
-    def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
-        return self._told(lambda: self.inner.put(key, body, create_only=create_only))
-
-    @override
-    def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        return self._told(lambda: self.inner.get(key, start, end))
-
-    @override
-    def head(self, key: str) -> ObjectInfo:
-        return self._told(lambda: self.inner.head(key))
-
-    @override
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        return iter(self._told(lambda: tuple(self.inner.list(prefix))))
-
-    @override
-    def delete(self, keys: Sequence[str]) -> None:
-        self._told(lambda: self.inner.delete(keys))
-
-    @override
-    def abort_unfinished_uploads(self, older_than: timedelta) -> int:
-        return self._told(lambda: self.inner.abort_unfinished_uploads(older_than))
-
-    @override
-    def settle(self, prefix: str = "") -> None:
-        self._told(lambda: self.inner.settle(prefix))
-
-    @override
-    def path(self, key: str = "") -> UPath:
-        return self.inner.path(key)
-
-    @override
-    def close(self) -> None:
-        self.inner.close()
-
-    def _told(self, call: Callable[[], _Result]) -> _Result:
+    def _call(self, call: Callable[[], _Result]) -> _Result:
         try:
             result = call()
         except (ObjectNotFoundError, ObjectExistsError):
