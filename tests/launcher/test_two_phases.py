@@ -27,6 +27,7 @@ class Actor(Agent[int, int]):
     def __init__(self) -> None:
         super().__init__()
         self.steps = 0
+        self.fails = self.has_failed = False
 
     @override
     def on_data_collectors_attached(self) -> None:
@@ -34,6 +35,9 @@ class Actor(Agent[int, int]):
 
     @override
     def step(self, observation: int) -> int:
+        if self.fails:
+            self.has_failed = True
+            raise ZeroDivisionError
         self.steps += 1
         self.collector.collect({"step": self.steps})
         time.sleep(0.0005)
@@ -199,6 +203,34 @@ def test_the_agent_acts_on_while_the_training_side_is_saved(tmp_path: Path) -> N
     assert some_waited
     assert steps >= 50
     assert samples == list(range(1, steps + 1)), "the samples of all steps that the agent remembers, and no others"
+
+
+def test_an_agent_that_fails_between_the_phases_leaves_its_last_state(tmp_path: Path) -> None:
+    actor, trainer = Actor(), Counting()
+
+    def wait_for_the_end() -> None:
+        if actor.fails or actor.steps == 0:
+            return
+        actor.fails = True
+        end = time.monotonic() + LIMIT_S
+        while not actor.has_failed and time.monotonic() < end:
+            time.sleep(0.001)
+
+    trainer.while_saving = wait_for_the_end
+    saves = iter([False] * 20 + [True])
+    with pytest.raises(ZeroDivisionError):
+        run(
+            tmp_path,
+            actor=actor,
+            trainer=trainer,
+            save_state_condition=lambda: next(saves, False),
+            max_uptime=20.0,
+        )
+    with StateStore(tmp_path) as store:
+        [state] = store.states()
+        assert str(state.metadata["exit"]).startswith("error: ZeroDivisionError")
+    steps, samples, _ = steps_in(state.name, tmp_path)
+    assert samples == list(range(1, steps + 1))
 
 
 def test_every_state_is_of_one_instant(tmp_path: Path) -> None:
