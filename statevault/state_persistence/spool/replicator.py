@@ -49,6 +49,8 @@ from statevault.storage import RetryingStorage, Storage
 __all__ = ["Replicator"]
 
 _logger = logging.getLogger(__name__)
+# Not the global generator, which is the agent's.
+_OWN_RANDOM = random.SystemRandom()
 
 _LOOK_AGAIN_S = 5.0
 """How often the spool is looked at for what other processes have saved, and whether they have ended."""
@@ -373,8 +375,8 @@ class Replicator:
         self._tally.phase = ReplicationPhase.RETRYING if transient else ReplicationPhase.REFUSED
         self._tries += 1
         if transient:
-            return max(_SHORTEST_WAIT_S, self._config.retry.delay_s(self._tries, random.random()))
-        return self._config.refused_delay_s * random.uniform(0.75, 1.25)
+            return max(_SHORTEST_WAIT_S, self._config.retry.delay_s(self._tries, _OWN_RANDOM.random()))
+        return self._config.refused_delay_s * _OWN_RANDOM.uniform(0.75, 1.25)
 
     # -- waiting
 

@@ -141,6 +141,26 @@ def test_a_refusal_is_told_and_tried_again(tmp_path: Path) -> None:
     assert names(remote.inner) == ["1.state"]
 
 
+@pytest.mark.parametrize(
+    ("error", "phase"),
+    [
+        (StorageUnreachableError("the network is down", transient=True), ReplicationPhase.RETRYING),
+        (StorageAccessError("wrong key"), ReplicationPhase.REFUSED),
+    ],
+)
+def test_waiting_for_the_remote_draws_nothing_from_the_global_generator(
+    tmp_path: Path, error: StorageError, phase: ReplicationPhase
+) -> None:
+    """An agent that is resumed goes on with the numbers that it would have drawn, whatever its network did."""
+    folder = Folder()
+    with spooled(Remote(error=error), tmp_path, folder) as store:
+        random.seed(1)
+        before = random.getstate()
+        save(store, folder, 1)
+        until(lambda: status(store).phase is phase and status(store).failures > 2)
+        assert random.getstate() == before
+
+
 def test_an_outage_is_logged_once_and_so_is_its_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     remote, folder = Remote(), Folder()
     remote.go_down()
