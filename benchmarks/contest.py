@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from benchmarks.comparison import Standing
+from benchmarks.grounds import Grounds
 from benchmarks.measure import Spread
-from benchmarks.trial import Contender, Trial, TrialError
+from benchmarks.trial import Contender, Trial, TrialError, run_trial
 
-__all__ = ["contest"]
+__all__ = ["contest", "saving_and_restoring"]
 
 _logger = logging.getLogger(__name__)
 _COUNTED = ("sent_mb", "received_mb", "requests")
@@ -73,6 +75,30 @@ def contest(
         for action, size_mb in actions.items()
         for contender in contenders
     ]
+
+
+def saving_and_restoring(
+    grounds: Grounds, where: str, write: Callable[..., None], read: Callable[..., None], *arguments: Any
+) -> Callable[[Contender, bool], Trial]:
+    """What a contest measures where a method saves in one process and restores in another one.
+
+    Args:
+        grounds: Where places are made.
+        where: On which storage.
+        write: Saves: ``(recorder, contender, place, *arguments)``.
+        read: Restores, likewise.
+        *arguments: For both.
+    """
+
+    def measure(contender: Contender, counted: bool) -> Trial:
+        place = grounds.new(where, counted=counted)
+        try:
+            saved = run_trial(grounds, write, contender, place, *arguments, counted=counted)
+            return saved | run_trial(grounds, read, contender, place, *arguments, counted=counted)
+        finally:
+            grounds.clear(place)
+
+    return measure
 
 
 def _figures(trials: list[Trial], counts: Mapping[str, Trial], label: str, action: str) -> dict[str, Spread]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from benchmarks.comparison import Comparison, Standing
-from benchmarks.contest import contest
+from benchmarks.contest import contest, saving_and_restoring
 from benchmarks.grounds import WHERE
 from benchmarks.options import Options
 from benchmarks.place import Place
-from benchmarks.trial import Contender, Recorder, Trial, run_trial
+from benchmarks.trial import Contender, Recorder
 
 __all__ = ["run"]
 
@@ -40,20 +40,11 @@ def run(options: Options) -> Comparison:
     megabytes = count * _SAMPLE_BYTES / 1e6
     rows: list[Standing] = []
     for where in WHERE:
-
-        def measure(contender: Contender, counted: bool, where: str = where) -> Trial:
-            place = options.grounds.new(where, counted=counted)
-            try:
-                saved = run_trial(options.grounds, write, contender, place, count, counted=counted)
-                return saved | run_trial(options.grounds, read, contender, place, count, counted=counted)
-            finally:
-                options.grounds.clear(place)
-
         rows += contest(
             f"{count:,} images of 84x84 bytes",
             WHERE[where],
             _CONTENDERS[where],
-            measure,
+            saving_and_restoring(options.grounds, where, write, read, count),
             runs=options.runs,
             actions={FIRST: megabytes, NEXT: megabytes * 1.01, RESTORE: megabytes * 1.01},
             count=where == "s3",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from typing_extensions import override
@@ -26,12 +27,16 @@ class Listing(ABC):
         self.place = place
 
     @abstractmethod
+    def all(self) -> Sequence[Any]:
+        """Find all."""
+
     def latest(self) -> Any:
         """Find the newest."""
+        return max(self.all())
 
-    @abstractmethod
     def count(self) -> int:
         """Find all; how many there are."""
+        return len(self.all())
 
     def close(self) -> None:  # noqa: B027 - most have none
         """Let go of connections."""
@@ -49,8 +54,8 @@ class StoreListing(Listing):
         return self._store.latest()
 
     @override
-    def count(self) -> int:
-        return len(self._store.states())
+    def all(self) -> Sequence[Any]:
+        return self._store.states()
 
     @override
     def close(self) -> None:
@@ -61,14 +66,7 @@ class FolderListing(Listing):
     """The files of a folder, with their times."""
 
     @override
-    def latest(self) -> Any:
-        return max(self._found())
-
-    @override
-    def count(self) -> int:
-        return len(self._found())
-
-    def _found(self) -> list[tuple[float, str]]:
+    def all(self) -> list[tuple[float, str]]:
         return [(file.stat().st_mtime, file.name) for file in (self.place.folder / _MARKERS).glob("*")]
 
 
@@ -84,14 +82,7 @@ class S3fsListing(Listing):
         )
 
     @override
-    def latest(self) -> Any:
-        return max(self._found())
-
-    @override
-    def count(self) -> int:
-        return len(self._found())
-
-    def _found(self) -> list[str]:
+    def all(self) -> list[str]:
         return [entry["name"] for entry in self._filesystem.ls(f"{self.place.url}/{_MARKERS}", detail=True)]
 
 
@@ -105,14 +96,7 @@ class Boto3Listing(Listing):
         self._client = transfer_client(place)
 
     @override
-    def latest(self) -> Any:
-        return max(self._found())
-
-    @override
-    def count(self) -> int:
-        return len(self._found())
-
-    def _found(self) -> list[str]:
+    def all(self) -> list[str]:
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self.place.bucket, Prefix=f"{self.place.prefix}/{_MARKERS}/"
         )
