@@ -7,7 +7,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
-__all__ = ["Algorithm", "InitializedAlgorithm", "check_algorithms", "network_of"]
+__all__ = ["Algorithm", "InitializedAlgorithm", "check_algorithms", "check_runnable", "network_of"]
 
 
 @runtime_checkable
@@ -45,25 +45,34 @@ class InitializedAlgorithm(Algorithm, Protocol):
 
 
 def check_algorithms(algorithms: Sequence[Any]) -> None:
-    """Refuse what can't be run.
+    """Refuse what can't be kept.
 
     Raises:
-        TypeError: One is no algorithm.
+        TypeError: A name is no string, or a number of iterations no whole number.
         ValueError: There are none, two have the same name, or one has less than one iteration.
     """
     if not algorithms:
         raise ValueError("an experiment needs at least one algorithm")
     names: set[str] = set()
     for index, algorithm in enumerate(algorithms):
+        _check_values(index, algorithm.name, algorithm.iterations)
+        if algorithm.name in names:
+            raise ValueError(f"two algorithms are called {algorithm.name!r}: results could not be told apart")
+        names.add(algorithm.name)
+
+
+def check_runnable(algorithms: Sequence[Any]) -> None:
+    """Refuse what can't be run.
+
+    Raises:
+        TypeError: One is no algorithm.
+    """
+    for index, algorithm in enumerate(algorithms):
         if not isinstance(algorithm, Algorithm) or not callable(algorithm.step):
             raise TypeError(
                 f"algorithms[{index}], a {type(algorithm).__name__}, is no algorithm: it needs a name, iterations and "
                 f"step(network, iteration)"
             )
-        _check_values(index, algorithm.name, algorithm.iterations)
-        if algorithm.name in names:
-            raise ValueError(f"two algorithms are called {algorithm.name!r}: results could not be told apart")
-        names.add(algorithm.name)
 
 
 def _check_values(index: int, name: Any, iterations: Any) -> None:

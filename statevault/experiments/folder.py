@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 import os
 import secrets
 from collections.abc import Mapping, Sequence
@@ -23,16 +24,17 @@ from statevault.experiments.agent_keys import (
     algorithm_pickler,
     put_back,
 )
+from statevault.experiments.algorithm import check_algorithms
 from statevault.experiments.backup import BackupArchive
 from statevault.experiments.checkpoints import TrialCheckpoints
 from statevault.experiments.computed_metrics import ComputedMetrics
 from statevault.experiments.held import HeldClaims
 from statevault.experiments.layout import ALGORITHMS_KEY, PROBLEM_KEY, RESULTS
 from statevault.experiments.metadata_file import MetadataFile
-from statevault.experiments.numbers import whole_number
 from statevault.experiments.own_objects import own_objects
 from statevault.experiments.pickles import PickledObjects
 from statevault.experiments.records import AlgorithmEntry, ExperimentMetadata
+from statevault.experiments.whole_numbers import whole_number
 from statevault.sealed import SealedFiles
 from statevault.state_persistence.metadata import check_metadata
 from statevault.state_persistence.retention import KeepLatest, RetentionPolicy
@@ -147,21 +149,22 @@ class ExperimentFolder:
         Raises:
             ExperimentExistsError: The folder holds an experiment.
             ValueError: There is no algorithm, two have one name, or a number is not positive.
+            TypeError: A name is no string, or a number of iterations no whole number.
             UnsupportedTypeError: Pickle can't take something.
             StorageError: The storage failed.
         """
         n_trials = whole_number("n_trials", n_trials, minimum=1)
+        check_algorithms(algorithms)
         metadata = ExperimentMetadata(
             n_trials=n_trials,
             algorithms=[
-                AlgorithmEntry(name=str(algorithm.name), iterations=_iterations_of(algorithm), index=index)
+                AlgorithmEntry(name=algorithm.name, iterations=operator.index(algorithm.iterations), index=index)
                 for index, algorithm in enumerate(algorithms)
             ],
             benchmark_metadata=self._benchmark_metadata,
             rng_seed=rng_seed,
             id=secrets.token_hex(8),
         )
-        _check_algorithms(metadata)
 
         def write_what_it_begins_with() -> ExperimentMetadata:
             self._pickles.put(PROBLEM_KEY, problem, {"kind": "problem"})
@@ -317,18 +320,6 @@ class ExperimentFolder:
 
     def _pickler(self, algorithms: Sequence[Any]) -> MakePickler | None:
         return None if self._key_of is None else algorithm_pickler(algorithms, self._key_of)
-
-
-def _check_algorithms(metadata: ExperimentMetadata) -> None:
-    names = [entry.name for entry in metadata.algorithms]
-    if not names:
-        raise ValueError("an experiment needs an algorithm")
-    if len(set(names)) < len(names):
-        raise ValueError(f"algorithms must have different names: {', '.join(names)}")
-
-
-def _iterations_of(algorithm: Any) -> int:
-    return whole_number(f"the iterations of {algorithm.name}", algorithm.iterations, minimum=1)
 
 
 def _set_iterations(algorithm: Any, iterations: int) -> None:

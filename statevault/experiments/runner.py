@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
-from statevault.experiments.algorithm import check_algorithms, network_of
+from statevault.experiments.algorithm import check_runnable, network_of
 from statevault.experiments.manager import CheckpointManager
 from statevault.experiments.processes import ProcessWorkers, shared_cells
 from statevault.experiments.progress import TrialCounts
@@ -84,9 +84,7 @@ def run_experiment(
         ValueError: A count is less than 1, names are not different, or both `n_processes` and `executor` are given.
         StorageError: The storage failed.
     """
-    check_algorithms(algorithms)
-    if n_trials < 1:
-        raise ValueError(f"n_trials is {n_trials}; 1 is the least")
+    check_runnable(algorithms)
     seed = new_seed() if seed is None else checked_seed(seed)
     setting = _Setting(manager, n_processes, executor, make_network)
     manager.initialize(list(algorithms), problem, n_trials, rng_seed=seed)

@@ -15,8 +15,8 @@ from statevault.experiments.agent_keys import put_back
 from statevault.experiments.checkpoints import TrialCheckpoints
 from statevault.experiments.folder import ExperimentFolder
 from statevault.experiments.layout import completion_key, is_completion_key, trial_claims, trial_prefix, trials_in
-from statevault.experiments.numbers import whole_number
 from statevault.experiments.records import CompletionRecord, ExperimentMetadata
+from statevault.experiments.whole_numbers import whole_number
 
 __all__ = ["ExperimentTrials"]
 

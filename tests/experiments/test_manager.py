@@ -180,9 +180,9 @@ def test_an_initialization_that_broke_off_is_made_anew() -> None:
 @pytest.mark.parametrize(
     ("algorithms", "n_trials", "message"),
     [
-        ([], 1, "needs an algorithm"),
-        ([Counting("a"), Counting("a")], 1, "different names"),
-        ([Counting("a", 0)], 1, "iterations of a"),
+        ([], 1, "needs at least one algorithm"),
+        ([Counting("a"), Counting("a")], 1, "two algorithms are called 'a'"),
+        ([Counting("a", 0)], 1, "has 0 iterations"),
         ([Counting("a")], 0, "n_trials"),
     ],
 )
