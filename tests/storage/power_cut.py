@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from tests.storage.recording_calls import Event
+from tests.storage.recording_calls import Event, Identity
 
 __all__ = ["KINDS", "Disk", "Kind", "Tree", "folder_in_memory", "materialized"]
 
@@ -85,23 +85,24 @@ class Disk:
         self._without = without
         self._base = _Folder()
         self._number = 0
+        self._made: dict[Identity, _File | _Folder] = {}
 
     def apply(self, event: Event) -> None:
         """Do what was recorded."""
         self._number += 1
         match event.call:
             case "mkdir":
-                self._change(event.path, "folders", _Folder())
+                self._make(event, "folders", _Folder())
             case "create":
-                self._change(event.path, "names", _File(self._number))
+                self._make(event, "names", _File(self._number))
             case "write":
                 file = self._file(event.path)
                 file.written += event.data
                 file.synced = None
             case "fsync":
-                self._fsync(event.path)
+                self._fsync(self._opened(event))
             case "fsync failed":
-                self._lose(event.path)
+                self._lose(self._opened(event))
             case "link":
                 self._change(event.target, "names", self._file(event.path))
             case "replace":
@@ -164,8 +165,12 @@ class Disk:
         walk(self._base, "")
         return tree
 
-    def _fsync(self, path: str) -> None:
-        node = self._find(path)
+    def _opened(self, event: Event) -> _File | _Folder:
+        """What an fsync is of, which may have no name any more."""
+        made = self._made.get(event.identity)
+        return self._find(event.path) if made is None else made
+
+    def _fsync(self, node: _File | _Folder) -> None:
         if isinstance(node, _File):
             if self._without != "contents" and not node.lost:
                 node.synced = node.written
@@ -184,8 +189,7 @@ class Disk:
                     node.stable[name] = named
         node.pending = [change for change in left if change.names]
 
-    def _lose(self, path: str) -> None:
-        node = self._find(path)
+    def _lose(self, node: _File | _Folder) -> None:
         if isinstance(node, _File):
             node.lost = True
             return
@@ -199,6 +203,10 @@ class Disk:
         node = folder.names.pop(name)
         folder.names[new] = node
         folder.pending.append(_Change(self._number, "names", {name: None, new: node}))
+
+    def _make(self, event: Event, kind: Kind, node: _File | _Folder) -> None:
+        self._made[event.identity] = node
+        self._change(event.path, kind, node)
 
     def _change(self, path: str, kind: Kind, node: _File | _Folder | None) -> None:
         folder, name = self._parent(path)

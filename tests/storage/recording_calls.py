@@ -9,22 +9,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from typing_extensions import override
 
 from statevault.storage.file_calls import FileCalls
 
-__all__ = ["Event", "KilledError", "NoFsync", "RecordingCalls"]
+__all__ = ["NOT_TOLD", "Event", "Identity", "KilledError", "NoFsync", "RecordingCalls"]
+
+Identity: TypeAlias = tuple[int, int]
+"""Device and inode."""
+NOT_TOLD: Identity = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One call that changed the disk, or (``call == "mark"``) something that a test wants to remember."""
+    """One call that changed the disk, or (``call == "mark"``) something that a test wants to remember.
+
+    What is made and what is brought onto the medium has an identity: an fsync may be of a folder that another thread
+    has removed since it was opened, and even made anew.
+    """
 
     call: str
     path: str = ""
     target: str = ""
     data: bytes = b""
+    identity: Identity = NOT_TOLD
     mark: object = None
 
 
@@ -77,14 +87,14 @@ class RecordingCalls(NoFsync):
     def mkdir(self, path: str) -> None:
         with self._step():
             super().mkdir(path)
-            self._note("mkdir", path)
+            self._note("mkdir", path, identity=_identity(os.stat(path)))  # noqa: PTH116
 
     @override
     def create(self, path: str) -> int:
         with self._step():
             descriptor = super().create(path)
             self._open[descriptor] = path
-            self._note("create", path)
+            self._note("create", path, identity=_identity(os.fstat(descriptor)))
             return descriptor
 
     @override
@@ -102,10 +112,11 @@ class RecordingCalls(NoFsync):
             if self._relative(path).startswith(".."):
                 return
             self.fsyncs += 1
+            identity = _identity(os.fstat(descriptor))
             if self.fsyncs == self.failing_fsync:
-                self._note("fsync failed", path)
+                self._note("fsync failed", path, identity=identity)
                 raise OSError(errno.EIO, os.strerror(errno.EIO), path)
-            self._note("fsync", path)
+            self._note("fsync", path, identity=identity)
 
     @override
     def link(self, source: str, target: str) -> None:
@@ -141,8 +152,10 @@ class RecordingCalls(NoFsync):
                 raise KilledError
             yield
 
-    def _note(self, call: str, path: str, target: str = "", *, data: bytes = b"") -> None:
-        self.events.append(Event(call, self._relative(path), target and self._relative(target), data))
+    def _note(
+        self, call: str, path: str, target: str = "", *, data: bytes = b"", identity: Identity = NOT_TOLD
+    ) -> None:
+        self.events.append(Event(call, self._relative(path), target and self._relative(target), data, identity))
         if self.killed_after is not None and call in {"link", "replace", "unlink", "rmdir"}:
             self.killed_after -= 1
             if not self.killed_after:
@@ -151,3 +164,7 @@ class RecordingCalls(NoFsync):
 
     def _relative(self, path: str) -> str:
         return os.path.relpath(path, self._base)
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino

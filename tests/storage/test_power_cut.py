@@ -8,6 +8,7 @@ was deleted and answered is gone; of what was under way all or nothing is there.
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import threading
 from collections.abc import Iterator, Sequence
@@ -188,6 +189,30 @@ def test_a_process_is_killed_at_any_call_and_another_one_goes_on(follows: str) -
                     recorded.settle()
         check_all(Disk(), recorded.calls.events)
     assert number > 10
+
+
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_an_fsync_of_a_removed_folder_brings_nothing_onto_the_medium_that_has_its_name(
+    folder: Path, *, made_anew: bool
+) -> None:
+    """As another thread's delete may come between the opening of a folder and its fsync."""
+    calls = RecordingCalls(folder)
+    path = str(folder / "a")
+    calls.mkdir(path)
+    descriptor = os.open(path, os.O_RDONLY)
+    calls.rmdir(path)
+    if made_anew:
+        calls.mkdir(path)
+        os.close(calls.create(f"{path}/new"))
+    calls.fsync(descriptor, path)
+    os.close(descriptor)
+    disk = Disk()
+    for event in calls.events:
+        disk.apply(event)
+    left = list(disk.crashes(most=MOST, source=random.Random(0)))
+    assert {} in left
+    assert {"a": None} in left
+    assert ({"a": None, "a/new": b""} in left) is made_anew
 
 
 @pytest.mark.parametrize("does", ["put", "delete"])
