@@ -12,6 +12,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 STATES ?= ./states
+# Processes that share the tests; most of a test's time is waiting.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: help venv demo test test-long test-compose contract lint types docs format bench clean
@@ -30,7 +33,7 @@ demo: $(READY)
 	$(BIN)/statevault demo --states "$(STATES)"
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-long: $(READY)
 	STATEVAULT_TEST_PROFILE=long $(BIN)/python -m pytest -m "long or not long" $(ARGS)
@@ -44,7 +47,7 @@ test-compose: export STATEVAULT_TEST_GCS_ENDPOINT = http://127.0.0.1:4443
 test-compose: $(READY)
 	docker compose up --detach --wait
 	docker compose run --rm minio-bucket
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 contract: $(READY)
 	$(BIN)/python -m tests.storage.table

@@ -1,6 +1,7 @@
 """Fixtures of the whole test suite."""
 
 import faulthandler
+from collections.abc import Generator
 
 import pytest
 
@@ -18,3 +19,11 @@ def pytest_runtest_call(item: pytest.Item) -> None:
     limit = item.get_closest_marker("timeout")
     if limit is not None and limit.args and limit.args[0] > float(item.config.getini("faulthandler_timeout")):
         faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let a report travel to the process that collects them, also where a test has logged what no UTF-8 can hold."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
