@@ -49,13 +49,13 @@ class FsspecStorage(Storage):
         self._full_url = url
         self._options = {"use_listings_cache": False, **(storage_options or {})}
         self._protocol = url.partition("://")[0]
-        self._client = Client(self._make_filesystem)
+        self._client: Client[Any] = Client(self._make_filesystem)
         self._root = str(fsspec.get_filesystem_class(self._protocol)._strip_protocol(url)).rstrip("/")  # noqa: SLF001
 
     @override
     def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
         path = self._path(key)
-        filesystem = self._client.filesystem()
+        filesystem = self._client.get()
         parts = blocks(body, _BLOCK_BYTES)
         first = next(parts, b"")
         second = next(parts, None)
@@ -72,7 +72,7 @@ class FsspecStorage(Storage):
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         path = self._path(key)
         with self._reading(key, f"Can't read {key} from {self.url}"):
-            data = self._client.filesystem().cat_file(path, start=start, end=end)
+            data = self._client.get().cat_file(path, start=start, end=end)
         if end is None or end <= start or len(data) != end - start:
             check_length(len(data), self.head(key).size, start, end, url=self.url, key=key)
         return bytes(data)
@@ -81,7 +81,7 @@ class FsspecStorage(Storage):
     def head(self, key: str) -> ObjectInfo:
         path = self._path(key)
         with self._reading(key, f"Can't look at {key} in {self.url}"):
-            info = self._client.filesystem().info(path)
+            info = self._client.get().info(path)
         if info["type"] != "file":
             raise self._not_found(key)
         return _info(key, info)
@@ -92,7 +92,7 @@ class FsspecStorage(Storage):
         top = f"{self._root}/{folder}" if folder else self._root
         try:
             with self._reading(prefix, f"Can't list {prefix or 'the store'} in {self.url}"):
-                found = _find(self._client.filesystem(), top, in_order=bool(folder))
+                found = _find(self._client.get(), top, in_order=bool(folder))
         except ObjectNotFoundError:
             found = {}
         start = len(self._root) + 1
@@ -111,7 +111,7 @@ class FsspecStorage(Storage):
                 contextlib.suppress(ObjectNotFoundError),
                 self._reading(key, f"Can't delete {key} in {self.url}"),
             ):
-                self._client.filesystem().rm_file(path)
+                self._client.get().rm_file(path)
 
     @override
     def path(self, key: str = "") -> UPath:

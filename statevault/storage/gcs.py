@@ -12,11 +12,12 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import aiohttp
 from blake3 import blake3
+from fsspec.asyn import sync
 from typing_extensions import override
 from upath import UPath
 
@@ -68,7 +69,7 @@ class GcsStorage(Storage):
             raise ModuleNotFoundError("No module named 'gcsfs'", name="gcsfs")
         self._options = dict(storage_options or {})
         self._silence_s = float(self._options.get("timeout") or _READ_TIMEOUT_S)
-        self._client = Client(self._make_filesystem)
+        self._client: Client[Any] = Client(self._make_filesystem)
         self._bucket_seen = False
 
     @override
@@ -184,8 +185,7 @@ class GcsStorage(Storage):
 
         first = next(iter(paths))
         self._client.run(
-            delete_all,
-            timeout_s=None,
+            lambda filesystem: sync(filesystem.loop, delete_all, filesystem),
             translate=lambda error: self._translated(error, f"Can't delete {first} in {self.url}", first),
         )
 
@@ -219,8 +219,7 @@ class GcsStorage(Storage):
     def _ask(self, request: Request, what: str, key: str, *, size: int = 0) -> Answer:
         timeout = self._timeout(max(size, len(request.body or b"")))
         answer = self._client.run(
-            lambda filesystem: request.send(filesystem, timeout),
-            timeout_s=None,
+            lambda filesystem: cast("Answer", sync(filesystem.loop, request.send, filesystem, timeout)),
             translate=lambda error: self._translated(error, what, key),
         )
         self._bucket_seen = True
@@ -239,8 +238,7 @@ class GcsStorage(Storage):
         timeout = self._timeout(0)
         try:
             self._client.run(
-                lambda filesystem: listing.send(filesystem, timeout),
-                timeout_s=None,
+                lambda filesystem: sync(filesystem.loop, listing.send, filesystem, timeout),
                 translate=lambda error: translated(error, url=self.url, key="", what=what),
             )
         except ObjectNotFoundError:

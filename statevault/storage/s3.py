@@ -1,21 +1,19 @@
-"""Objects in S3 and in what speaks its protocol, through the client that s3fs holds.
+"""Objects in S3 and in what speaks its protocol, through botocore's client with the options of s3fs.
 
 s3fs' own file operations are not used: they take ``?versionId=`` out of keys, and hide which error it was and
-which keys a bulk delete left. Its session, credentials, event loop and single API calls are.
+which keys a bulk delete left; and its event loop sends less than the wire would take.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import chain
 from typing import Any, TypeVar
 
-import s3fs
 from blake3 import blake3
-from fsspec.asyn import _run_coros_in_chunks, sync
 from typing_extensions import override
 from upath import UPath
 
@@ -32,8 +30,17 @@ from statevault.storage.interface import Body, ObjectInfo, Storage
 from statevault.storage.keys import check_key, check_prefix
 from statevault.storage.ranges import check_length, check_range, object_size, range_header
 from statevault.storage.redaction import redacted
+from statevault.storage.s3_client import S3Client, client_settings
 from statevault.storage.s3_debris import abort_old_uploads
-from statevault.storage.s3_errors import answer, is_conflict, is_out_of_range, is_refused_request, translated
+from statevault.storage.s3_errors import (
+    answer,
+    is_conflict,
+    is_missing,
+    is_out_of_range,
+    is_refused_request,
+    translated,
+)
+from statevault.storage.s3_stream import SentBody, received
 from statevault.storage.s3_upload import PART_BYTES, MultipartUpload, part_size
 
 __all__ = ["S3Storage"]
@@ -41,10 +48,6 @@ __all__ = ["S3Storage"]
 logger = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
-_CONNECT_TIMEOUT_S = 4.0
-_READ_TIMEOUT_S = 30.0
-# No link that is slower than this is waited for.
-_SLOWEST_BYTES_PER_S = 32 << 10
 _BULK_KEYS = 1000
 _PARALLEL_DELETES = 16
 
@@ -52,7 +55,7 @@ _PARALLEL_DELETES = 16
 class S3Storage(Storage):
     """Objects below ``s3://bucket/prefix``.
 
-    Retries of botocore and s3fs are switched off, as :class:`~statevault.storage.RetryingStorage` does that.
+    Retries of botocore are switched off, as :class:`~statevault.storage.RetryingStorage` does that.
     Checksums are sent only where S3 demands them: many servers do not know them, and every chunk of a state has
     a digest of its own. With an endpoint that is not Amazon's, the bucket stands in the path, not in the host name.
 
@@ -71,8 +74,8 @@ class S3Storage(Storage):
         if not self._bucket:
             raise InvalidNameError(f"{self.url} names no bucket: write s3://bucket/prefix.")
         self._prefix = f"{prefix}/" if prefix else ""
-        self._settings = _client_settings(storage_options or {})
-        self._client = Client(self._make_filesystem)
+        self._settings = client_settings(storage_options or {})
+        self._client = Client(self._connect)
         self._bulk_delete = True
         self._bucket_seen = False
 
@@ -111,13 +114,14 @@ class S3Storage(Storage):
         if asked := range_header(start, end):
             request["Range"] = asked
 
-        async def read(filesystem: Any) -> tuple[bytes, Mapping[str, Any]]:
-            answer = await filesystem._call_s3("get_object", **request)  # noqa: SLF001
-            async with answer["Body"] as stream:
-                return await stream.read(), answer
+        expected = None if end is None else end - start
+
+        def read(client: S3Client) -> tuple[bytes, Mapping[str, Any]]:
+            answer = client.call("get_object", **request)
+            return received(answer["Body"], size=expected, silence_s=client.silence_s), answer
 
         try:
-            data, answer = self._call(read, what, key, size=None if end is None else end - start)
+            data, answer = self._call(read, what, key)
         except StorageError as error:
             # There is no way to ask for no bytes, as those at the end of an object.
             if not is_out_of_range(error) or check_range(self.head(key).size, start, end, url=self.url, key=key):
@@ -131,11 +135,9 @@ class S3Storage(Storage):
     def head(self, key: str) -> ObjectInfo:
         request = {"Bucket": self._bucket, "Key": self._name(key)}
 
-        async def ask(filesystem: Any) -> Mapping[str, Any]:
-            answer: Mapping[str, Any] = await filesystem._call_s3("head_object", **request)  # noqa: SLF001
-            return answer
-
-        answer = self._call(ask, f"Can't look at {key} in {self.url}", key)
+        answer = self._call(
+            lambda client: client.call("head_object", **request), f"Can't look at {key} in {self.url}", key
+        )
         return ObjectInfo(key, int(answer["ContentLength"]), answer.get("LastModified"))
 
     @override
@@ -144,7 +146,7 @@ class S3Storage(Storage):
         what = f"Can't list {prefix or 'the store'} in {self.url}"
         found: list[ObjectInfo] = []
         while True:
-            page = self._call(lambda filesystem: filesystem._call_s3("list_objects_v2", **request), what, prefix)  # noqa: SLF001
+            page = self._call(lambda client: client.call("list_objects_v2", **request), what, prefix)
             for entry in page.get("Contents", ()):
                 name: str = entry["Key"]
                 # Some servers list folders, as names with a slash at the end.
@@ -188,30 +190,16 @@ class S3Storage(Storage):
     def close(self) -> None:
         self._client.close()
 
-    def _make_filesystem(self) -> Any:
-        filesystem = s3fs.S3FileSystem(**self._settings, skip_instance_cache=True)
-        # s3fs would try five times more, inside each try of ours.
-        filesystem.retries = 1
-        return filesystem
+    def _connect(self) -> S3Client:
+        return S3Client(self._settings)
 
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
 
-    def _call(
-        self, request: Callable[[Any], Awaitable[_Result]], what: str, key: str, *, size: int | None = 0
-    ) -> _Result:
-        result = self._client.run(
-            request,
-            # A read of unknown size has no limit as a whole: the socket's own timeout ends one that stands still.
-            timeout_s=None if size is None else self._timeout_s(size),
-            translate=lambda error: self._translated(error, key, what),
-        )
+    def _call(self, request: Callable[[S3Client], _Result], what: str, key: str) -> _Result:
+        result = self._client.run(request, translate=lambda error: self._translated(error, key, what))
         self._bucket_seen = True
         return result
-
-    def _timeout_s(self, size: int) -> float:
-        config = self._settings["config_kwargs"]
-        return float(2 * (config["connect_timeout"] + config["read_timeout"]) + size / _SLOWEST_BYTES_PER_S)
 
     def _translated(self, error: BaseException, key: str, what: str) -> StorageError:
         failure = translated(error, url=self.url, key=key, what=what)
@@ -222,9 +210,8 @@ class S3Storage(Storage):
 
     def _without_bucket(self, failure: StorageError, what: str) -> StorageError:
         """The error for a missing object, after a look whether its bucket exists."""
-        filesystem = self._client.filesystem()
         try:
-            sync(filesystem.loop, filesystem._call_s3, "head_bucket", Bucket=self._bucket, timeout=self._timeout_s(0))  # noqa: SLF001
+            self._client.get().call("head_bucket", Bucket=self._bucket)
         except Exception as error:  # noqa: BLE001 - only one thing is looked for here
             if answer(error)[1] == 404:
                 msg = f"{what}: there is no bucket {self._bucket}. Make it, or check its name."
@@ -234,18 +221,16 @@ class S3Storage(Storage):
         return failure
 
     def _put_small(self, name: str, key: str, what: str, data: bytes, condition: dict[str, str]) -> None:
-        request = {"Bucket": self._bucket, "Key": name, "Body": data, **condition}
-        self._call(lambda filesystem: filesystem._call_s3("put_object", **request), what, key, size=len(data))  # noqa: SLF001
+        def put(client: S3Client) -> None:
+            client.call("put_object", Bucket=self._bucket, Key=name, Body=SentBody(data), **condition)
+
+        self._call(put, what, key)
 
     def _put_big(self, name: str, key: str, what: str, parts: Iterator[bytes], condition: dict[str, str]) -> None:
-        upload = MultipartUpload(
-            self._client.filesystem(),
-            self._bucket,
-            name,
-            translate=lambda error: self._translated(error, key, what),
-            timeout_s=self._timeout_s,
-        )
-        upload.send(parts, condition=condition)
+        def translate(error: BaseException) -> StorageError:
+            return self._translated(error, key, what)
+
+        MultipartUpload(self._client.get(), self._bucket, name, translate=translate).send(parts, condition=condition)
 
     def _holds(self, key: str, sent: _Sent) -> bool:
         """Whether the object under the key has the bytes that were sent."""
@@ -269,7 +254,7 @@ class S3Storage(Storage):
             request = {"Bucket": self._bucket, "Delete": {"Objects": [{"Key": name} for name in chunk]}}
             what = f"Can't delete {len(chunk)} objects in {self.url}"
             try:
-                answer = self._call(lambda filesystem: filesystem._call_s3("delete_objects", **request), what, "")  # noqa: B023, SLF001
+                answer = self._call(lambda client: client.call("delete_objects", **request), what, "")  # noqa: B023
             except StorageError as error:
                 if not is_refused_request(error):
                     raise
@@ -280,18 +265,19 @@ class S3Storage(Storage):
         return sorted(left)
 
     def _delete_singly(self, remaining: Sequence[str], names: Mapping[str, str]) -> None:
-        async def delete(filesystem: Any) -> Sequence[Any]:
-            requests = [filesystem._call_s3("delete_object", Bucket=self._bucket, Key=name) for name in remaining]  # noqa: SLF001
-            results: Sequence[Any] = await _run_coros_in_chunks(
-                requests, batch_size=_PARALLEL_DELETES, return_exceptions=True
-            )
-            return results
+        def delete(name: str) -> None:
+            what = f"Can't delete {names[name]} in {self.url}"
+            try:
+                self._call(
+                    lambda client: client.call("delete_object", Bucket=self._bucket, Key=name), what, names[name]
+                )
+            except StorageError as error:
+                if not is_missing(error):
+                    raise
 
-        what = f"Can't delete {names[remaining[0]]} in {self.url}"
-        results = self._call(delete, what, names[remaining[0]], size=None)
-        for name, result in zip(remaining, results, strict=True):
-            if isinstance(result, BaseException) and not isinstance(result, FileNotFoundError):
-                raise self._translated(result, names[name], f"Can't delete {names[name]} in {self.url}") from result
+        with ThreadPoolExecutor(min(_PARALLEL_DELETES, len(remaining)), "statevault-delete") as pool:
+            for done in [pool.submit(delete, name) for name in remaining]:
+                done.result()
 
 
 class _Sent:
@@ -313,25 +299,3 @@ class _Sent:
 
     def digest(self) -> bytes:
         return self._digest.digest() if self._digest is not None else b""
-
-
-def _client_settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of the filesystem: the user's, and ours where they say nothing."""
-    config: dict[str, Any] = {
-        "connect_timeout": _CONNECT_TIMEOUT_S,
-        "read_timeout": _READ_TIMEOUT_S,
-        "retries": {"total_max_attempts": 1, "mode": "standard"},
-        "max_pool_connections": 32,
-        "request_checksum_calculation": "when_required",
-        "response_checksum_validation": "when_required",
-    }
-    endpoint = (
-        options.get("endpoint_url")
-        or (options.get("client_kwargs") or {}).get("endpoint_url")
-        or os.environ.get("AWS_ENDPOINT_URL_S3")
-        or os.environ.get("AWS_ENDPOINT_URL")
-    )
-    if endpoint and "amazonaws.com" not in endpoint:
-        config["s3"] = {"addressing_style": "path"}
-    config.update(options.get("config_kwargs") or {})
-    return {"use_listings_cache": False, **options, "config_kwargs": config}

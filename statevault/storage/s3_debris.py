@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias
 
 from statevault.errors import StorageAccessError, StorageError
+from statevault.storage.s3_client import S3Client
 from statevault.storage.s3_errors import answer, is_refused_request
 
 __all__ = ["abort_old_uploads"]
@@ -16,8 +17,8 @@ __all__ = ["abort_old_uploads"]
 _logger = logging.getLogger(__name__)
 _GONE = "NoSuchUpload"
 
-Ask: TypeAlias = Callable[[Callable[[Any], Awaitable[Any]], str, str], Any]
-"""Makes a request (given the filesystem, what is tried, and the key that it is about) and returns its answer."""
+Ask: TypeAlias = Callable[[Callable[[S3Client], Any], str, str], Any]
+"""Makes a request (given the client, what is tried, and the key that it is about) and returns its answer."""
 
 
 def abort_old_uploads(ask: Ask, *, url: str, bucket: str, prefix: str, older_than: timedelta) -> int:
@@ -57,7 +58,7 @@ def _old_uploads(ask: Ask, url: str, bucket: str, prefix: str, older_than: timed
     request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix}
     while True:
         page = ask(
-            lambda filesystem: filesystem._call_s3("list_multipart_uploads", **request),  # noqa: B023, SLF001
+            lambda client: client.call("list_multipart_uploads", **request),  # noqa: B023
             f"Can't list the unfinished uploads of {url}",
             "",
         )
@@ -79,7 +80,9 @@ def _old_uploads(ask: Ask, url: str, bucket: str, prefix: str, older_than: timed
 def _time_of(page: dict[str, Any]) -> datetime:
     """The server's time, as it stands in its answer, in whole seconds; ours, if it does not."""
     try:
-        return parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"]) + timedelta(seconds=1)
+        told = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
+        # One with the zone -0000 has none here.
+        return (told if told.tzinfo else told.replace(tzinfo=UTC)) + timedelta(seconds=1)
     except (KeyError, ValueError):
         return datetime.now(UTC)
 
@@ -88,7 +91,7 @@ def _abort(ask: Ask, url: str, bucket: str, upload: dict[str, Any]) -> bool:
     request = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
     try:
         ask(
-            lambda filesystem: filesystem._call_s3("abort_multipart_upload", **request),  # noqa: SLF001
+            lambda client: client.call("abort_multipart_upload", **request),
             f"Can't end the unfinished upload of {upload['Key']} in {url}",
             "",
         )

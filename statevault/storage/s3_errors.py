@@ -1,16 +1,11 @@
-"""Errors of s3fs, botocore and aiohttp, as errors of statevault.
-
-s3fs turns an answer of the server into an OSError whose number loses what it was; the answer itself is the
-cause of that error, and only it is looked at here.
-"""
+"""Errors of botocore, and of urllib3 below it, as errors of statevault."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
-import aiohttp
 import botocore.exceptions as boto
+import urllib3.exceptions as http
 from botocore.parsers import ResponseParserError
 
 from statevault.errors import (
@@ -83,8 +78,9 @@ _BROKEN = (
     boto.HTTPClientError,
     boto.ResponseStreamingError,
     boto.IncompleteReadError,
-    aiohttp.ClientError,
+    http.HTTPError,
 )
+_LATE = (boto.ReadTimeoutError, http.ReadTimeoutError, TimeoutError)
 _CREDENTIALS_REMEDY = (
     "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), or AWS_PROFILE, or give "
     'storage_options={"key": …, "secret": …}; the key must be allowed to get, put, list and delete there.'
@@ -128,7 +124,7 @@ def is_refused_request(error: BaseException) -> bool:
 
 
 def translated(error: BaseException, *, url: str, key: str, what: str) -> StorageError:
-    """The error of statevault for one of s3fs.
+    """The error of statevault for any other.
 
     Args:
         error: What was raised.
@@ -144,7 +140,7 @@ def translated(error: BaseException, *, url: str, key: str, what: str) -> Storag
     text = f"{what}: {redacted(str(error)) or type(error).__name__}."
     if isinstance(error, _NO_CREDENTIALS):
         return StorageAccessError(f"{text} {_CREDENTIALS_REMEDY}", url=url, key=key)
-    if isinstance(error, (boto.ReadTimeoutError, asyncio.TimeoutError, TimeoutError)):
+    if isinstance(error, _LATE):
         return StorageTimeoutError(f"{text} The server did not answer in time.", transient=True, url=url, key=key)
     if isinstance(error, _BROKEN):
         return StorageUnreachableError(f"{text} {_ENDPOINT_REMEDY}", transient=True, url=url, key=key)

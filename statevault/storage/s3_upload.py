@@ -6,13 +6,15 @@ appears at once when the upload is completed, and never when it is aborted.
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from statevault.errors import StorageError
+from statevault.storage.s3_client import S3Client
+from statevault.storage.s3_stream import SentBody
 
 __all__ = ["PART_BYTES", "MultipartUpload", "part_size"]
 
@@ -24,6 +26,7 @@ PART_BYTES = 16 << 20
 _MAX_PARTS = 10_000
 _PARALLEL_PARTS = 4
 _PART_TRIES = 3
+_RETRY_DELAY_S = 0.2
 
 
 def part_size(total: int | None) -> int:
@@ -37,29 +40,22 @@ def part_size(total: int | None) -> int:
 
 
 class MultipartUpload:
-    """One upload, fed by the thread that has the bytes, sent by the filesystem's event loop.
+    """One upload, whose parts are hashed and sent by threads of its own.
 
     Args:
-        filesystem: An ``s3fs.S3FileSystem``.
+        client: To S3.
         bucket: Where.
         key: The object's whole key in the bucket.
         translate: Makes an error of statevault from any other.
-        timeout_s: How long a request with that many bytes may take.
     """
 
     def __init__(
-        self,
-        filesystem: Any,
-        bucket: str,
-        key: str,
-        *,
-        translate: Callable[[BaseException], StorageError],
-        timeout_s: Callable[[int], float],
+        self, client: S3Client, bucket: str, key: str, *, translate: Callable[[BaseException], StorageError]
     ) -> None:
-        self._filesystem = filesystem
+        self._client = client
         self._target = {"Bucket": bucket, "Key": key}
         self._translate = translate
-        self._timeout_s = timeout_s
+        self._given_up = threading.Event()
 
     def send(self, parts: Iterator[bytes], *, condition: dict[str, str]) -> None:
         """Upload the parts and complete the upload; on any error nothing of it stays.
@@ -82,49 +78,37 @@ class MultipartUpload:
             raise
 
     def _ask(self, method: str, **parameters: Any) -> Any:
-        async def call() -> Any:
-            request = self._filesystem._call_s3(method, **self._target, **parameters)  # noqa: SLF001
-            return await asyncio.wait_for(request, self._timeout_s(0))
-
         try:
-            return asyncio.run_coroutine_threadsafe(call(), self._filesystem.loop).result()
+            return self._client.call(method, **self._target, **parameters)
         except Exception as error:
             raise self._translate(error) from error
 
-    def _submit_part(self, number: int, data: bytes) -> Future[Any]:
-        async def send() -> dict[str, Any]:
-            for left in reversed(range(_PART_TRIES)):
-                try:
-                    request = self._filesystem._call_s3(  # noqa: SLF001
-                        "upload_part", **self._target, PartNumber=number, Body=data
-                    )
-                    answer = await asyncio.wait_for(request, self._timeout_s(len(data)))
-                    return {"PartNumber": number, "ETag": answer["ETag"]}
-                except Exception as error:
-                    # Here, not around the whole put: its bytes may come from an iterator that runs only once.
-                    failure = self._translate(error)
-                    if not left or not failure.transient:
-                        raise failure from error
-                    await asyncio.sleep(0.2)
-            raise AssertionError
-
-        return asyncio.run_coroutine_threadsafe(send(), self._filesystem.loop)
+    def _send_part(self, number: int, data: bytes) -> dict[str, Any]:
+        for left in reversed(range(_PART_TRIES)):
+            try:
+                answer = self._ask("upload_part", PartNumber=number, Body=SentBody(data, self._given_up))
+                return {"PartNumber": number, "ETag": answer["ETag"]}
+            except StorageError as error:
+                # Here, not around the whole put: its bytes may come from an iterator that runs only once.
+                if not left or not error.transient or self._given_up.wait(_RETRY_DELAY_S):
+                    raise
+        raise AssertionError
 
     def _send_parts(self, parts: Iterator[bytes]) -> list[dict[str, Any]]:
-        running: set[Future[Any]] = set()
+        running: set[Future[dict[str, Any]]] = set()
         done: list[dict[str, Any]] = []
-        try:
-            for number, data in enumerate(parts, start=1):
-                running.add(self._submit_part(number, data))
-                if len(running) >= _PARALLEL_PARTS:
-                    finished, running = wait(running, return_when=FIRST_COMPLETED)
-                    done.extend(future.result() for future in finished)
-            done.extend(future.result() for future in running)
-        except BaseException:
-            # The loop takes calls in order: they are cancelled before the abort is sent.
-            for future in running:
-                future.cancel()
-            raise
+        # No part is under way any more when it is left: an abort may miss those that arrive after it.
+        with ThreadPoolExecutor(_PARALLEL_PARTS, "statevault-part") as senders:
+            try:
+                for number, data in enumerate(parts, start=1):
+                    running.add(senders.submit(self._send_part, number, data))
+                    if len(running) >= _PARALLEL_PARTS:
+                        finished, running = wait(running, return_when=FIRST_COMPLETED)
+                        done.extend(future.result() for future in finished)
+                done.extend(future.result() for future in running)
+            except BaseException:
+                self._given_up.set()
+                raise
         return sorted(done, key=lambda part: part["PartNumber"])
 
     def _abort(self) -> None:

@@ -16,7 +16,7 @@ from statevault import StateStore, read_tree, write_tree
 from statevault.errors import StorageAccessError
 from statevault.state_persistence import PersistentStateMixin
 from statevault.storage import Body, LocalStorage
-from statevault.storage.s3 import S3Storage
+from statevault.storage.s3_client import S3Client
 from tests.docs.examples import ROOT
 from tests.servers import Servers, target_names
 
@@ -70,20 +70,13 @@ def test_the_policy_has_exactly_the_actions_of_the_table() -> None:
 @pytest.mark.skipif("moto" not in target_names(), reason="this run uses no storage servers")
 def test_no_other_request_is_sent_to_s3(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: set[str] = set()
-    make = S3Storage._make_filesystem
+    call = S3Client.call
 
-    def watched(self: S3Storage) -> Any:
-        filesystem = make(self)
-        call = filesystem._call_s3
+    def watched(self: S3Client, method: str, **parameters: Any) -> dict[str, Any]:
+        sent.add(method)
+        return call(self, method, **parameters)
 
-        async def record(method: str, *args: Any, **kwargs: Any) -> Any:
-            sent.add(method)
-            return await call(method, *args, **kwargs)
-
-        filesystem._call_s3 = record
-        return filesystem
-
-    monkeypatch.setattr(S3Storage, "_make_filesystem", watched)
+    monkeypatch.setattr(S3Client, "call", watched)
     target = servers.target("moto")
 
     class Big(Part):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +34,7 @@ class ScriptedAnswer:
         headers: Beside Content-Length.
         announced: What Content-Length says, if not the size of `body`; the connection is closed after it.
         after: Waited for before anything is sent.
+        drips_s: If not 0, the body is sent byte by byte, with a pause of so many seconds after each.
     """
 
     status: int = 200
@@ -40,6 +42,7 @@ class ScriptedAnswer:
     headers: Mapping[str, str] = field(default_factory=dict)
     announced: int | None = None
     after: threading.Event | None = None
+    drips_s: float = 0.0
 
 
 @contextlib.contextmanager
@@ -56,13 +59,17 @@ def scripted_server(answer: Callable[[ScriptedRequest], ScriptedAnswer]) -> Iter
             if said.after is not None:
                 said.after.wait()
             with contextlib.suppress(ConnectionError):
-                self.send_response(said.status)
+                self.send_response_only(said.status)
                 for name, value in said.headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(said.body) if said.announced is None else said.announced))
                 self.end_headers()
-                if self.command != "HEAD":
+                if self.command != "HEAD" and not said.drips_s:
                     self.wfile.write(said.body)
+                elif self.command != "HEAD":
+                    for byte in said.body:
+                        self.wfile.write(bytes([byte]))
+                        time.sleep(said.drips_s)
             self.close_connection = said.announced is not None
 
         do_DELETE = do_GET = do_HEAD = do_POST = do_PUT = _answer

@@ -1,0 +1,124 @@
+"""The client that speaks to S3: botocore's own, told what s3fs would be told.
+
+s3fs asks through an event loop, on whose one thread all bytes of all requests are hashed, sent and received. Here each
+request has the thread of its caller: hashing, sending and receiving let go of the interpreter's lock, so that several
+requests fill the wire, and the other threads of the program go on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import botocore
+import botocore.config
+import botocore.handlers
+import botocore.session
+import s3fs
+from fsspec.asyn import get_loop, sync
+
+__all__ = ["CONNECT_TIMEOUT_S", "S3Client", "client_settings"]
+
+CONNECT_TIMEOUT_S = 4.0
+_READ_TIMEOUT_S = 30.0
+_CREDENTIALS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+# What only the client of aiobotocore knows.
+_ONLY_ASYNC = frozenset({"connector_args", "http_session_cls"})
+
+
+class S3Client:
+    """A client for all threads of one process.
+
+    Args:
+        settings: What ``s3fs.S3FileSystem`` takes.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        # It makes no connection: it only says what its options mean, with fsspec's configuration.
+        options = s3fs.S3FileSystem(**settings, asynchronous=True, skip_instance_cache=True)
+        self._client = _connect(options)
+        self._extra = {**options.s3_additional_kwargs, **options.req_kw}
+
+    @property
+    def silence_s(self) -> float:
+        """How long the server may send nothing."""
+        return float(self._client.meta.config.read_timeout)
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Make a request, such as ``get_object``.
+
+        Raises:
+            Exception: Whatever botocore raises.
+        """
+        request = cast("Callable[..., dict[str, Any]]", getattr(self._client, method))
+        return request(**self._extra_of(method), **parameters)
+
+    def _extra_of(self, method: str) -> dict[str, Any]:
+        """What the user wants to be said in each request that knows it."""
+        if not self._extra:
+            return {}
+        meta = self._client.meta
+        shape = meta.service_model.operation_model(meta.method_to_api_mapping[method]).input_shape
+        return {name: value for name, value in self._extra.items() if name in shape.members and value is not None}
+
+
+def client_settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the filesystem: the user's, and ours where they say nothing."""
+    config: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "read_timeout": _READ_TIMEOUT_S,
+        "retries": {"total_max_attempts": 1, "mode": "standard"},
+        "max_pool_connections": 32,
+        "request_checksum_calculation": "when_required",
+        "response_checksum_validation": "when_required",
+    }
+    endpoint = (
+        options.get("endpoint_url")
+        or (options.get("client_kwargs") or {}).get("endpoint_url")
+        or os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+    )
+    if endpoint and "amazonaws.com" not in endpoint:
+        config["s3"] = {"addressing_style": "path"}
+    config.update(options.get("config_kwargs") or {})
+    return {"use_listings_cache": False, **options, "config_kwargs": config}
+
+
+def _connect(options: Any) -> Any:
+    """A client of botocore with the options of a filesystem, put together as that does for its own client."""
+    config = {name: value for name, value in options.config_kwargs.items() if name not in _ONLY_ASYNC}
+    arguments = dict(zip(_CREDENTIALS, (options.key, options.secret, options.token), strict=True))
+    arguments |= {"endpoint_url": options.endpoint_url, "use_ssl": options.use_ssl}
+    arguments |= options.client_kwargs
+    if options.anon:
+        config["signature_version"] = botocore.UNSIGNED
+        for name in _CREDENTIALS:
+            arguments[name] = None
+    session = _session(options)
+    client = session.create_client(
+        "s3",
+        config=botocore.config.Config(**config),
+        **{name: value for name, value in arguments.items() if value is not None},
+    )
+    # It would wait before each body for the server's consent, for a second where a server gives none.
+    client.meta.events.unregister("before-call.s3", botocore.handlers.add_expect_header)
+    return client
+
+
+def _session(options: Any) -> Any:
+    given = options.session
+    if given is None:
+        return botocore.session.Session(**options.kwargs)
+    session = botocore.session.Session(profile=given.profile)
+    for name in ("region", "ca_bundle"):
+        session.set_config_variable(name, given.get_config_variable(name))
+
+    async def frozen() -> Any:
+        credentials = await given.get_credentials()
+        return None if credentials is None else await credentials.get_frozen_credentials()
+
+    # Read again when they are refused, as then all of this is made anew.
+    if (credentials := sync(get_loop(), frozen)) is not None:
+        session.set_credentials(credentials.access_key, credentials.secret_key, credentials.token)
+    return session

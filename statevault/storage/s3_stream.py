@@ -1,0 +1,84 @@
+"""Bodies on the wire to and from S3, piece by piece: what stands still ends, however much has gone before."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import closing
+from typing import Any
+
+from statevault.storage.interface import Buffer
+
+__all__ = ["SentBody", "StoppedError", "received"]
+
+# What is sent at once has to leave within the time that is allowed for a connection, 4 s: 32 kB/s.
+_SEND_BYTES = 128 << 10
+_RECEIVE_BYTES = 1 << 20
+# No link that is slower than this is waited for.
+_SLOWEST_BYTES_PER_S = 32 << 10
+
+
+class StoppedError(Exception):
+    """An upload was given up."""
+
+
+class SentBody:
+    """Bytes as the file that botocore reads, twice: to sign them, and to send them. They are not copied.
+
+    Args:
+        data: The bytes.
+        stop: When it is set, no more is sent.
+    """
+
+    def __init__(self, data: Buffer, stop: threading.Event | None = None) -> None:
+        self._data = memoryview(data)
+        self._stop = stop
+        self._at = 0
+
+    def read(self, size: int = -1) -> memoryview:
+        """Read some bytes; never less than a block, as the caller would ask for very few at a time.
+
+        Raises:
+            StoppedError: The upload was given up.
+        """
+        if self._stop is not None and self._stop.is_set():
+            raise StoppedError
+        end = self._data.nbytes if size < 0 else self._at + max(size, _SEND_BYTES)
+        piece = self._data[self._at : end]
+        self._at += piece.nbytes
+        return piece
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place in the bytes."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._data.nbytes}[whence]
+        self._at = start + offset
+        return self._at
+
+    def tell(self) -> int:
+        """The place of the next byte that is read."""
+        return self._at
+
+
+def received(body: Any, *, size: int | None, silence_s: float) -> bytes:
+    """Read the body of an answer.
+
+    Args:
+        body: What botocore gave.
+        size: Bytes that are expected; None where that is not known.
+        silence_s: How long nothing may come.
+
+    Raises:
+        TimeoutError: It comes too slowly.
+        Exception: What urllib3 raises when the connection breaks.
+    """
+    deadline = None if size is None else time.monotonic() + silence_s + size / _SLOWEST_BYTES_PER_S
+    pieces = []
+    with closing(body):
+        # The stream itself: botocore's reader would wait for all that it was asked for, and copy it once more.
+        stream = body._raw_stream  # noqa: SLF001
+        while piece := stream.read1(_RECEIVE_BYTES):
+            pieces.append(piece)
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"{sum(map(len, pieces))} of {size} bytes came in time")
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -1,0 +1,215 @@
+"""What the client of S3 makes of s3fs' options, and how it sends and receives."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from aiobotocore.session import AioSession
+
+from statevault.errors import StorageError, StorageTimeoutError, StorageUnreachableError
+from statevault.storage import Storage, open_storage
+from statevault.storage.s3_stream import SentBody, StoppedError
+from tests.servers import ScriptedAnswer, ScriptedRequest, scripted_server
+
+
+class Bucket:
+    """Answers as a server that takes everything, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.requests: list[ScriptedRequest] = []
+
+    def __call__(self, request: ScriptedRequest) -> ScriptedAnswer:
+        self.requests.append(request)
+        if request.method == "POST" and request.path.endswith("?uploads"):
+            return ScriptedAnswer(
+                200, b"<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>"
+            )
+        if request.method == "POST":
+            return ScriptedAnswer(200, b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>")
+        return ScriptedAnswer(200, b"content" if request.method == "GET" else b"", {"ETag": '"e"'})
+
+    def headers(self, method: str) -> dict[str, str]:
+        (request,) = (request for request in self.requests if request.method == method)
+        return {name.lower(): value for name, value in request.headers.items()}
+
+
+@pytest.fixture
+def bucket() -> Bucket:
+    return Bucket()
+
+
+@pytest.fixture
+def endpoint(bucket: Bucket) -> Iterator[str]:
+    with scripted_server(bucket) as endpoint:
+        yield endpoint
+
+
+def opened(endpoint: str, **options: Any) -> Storage:
+    return open_storage("s3://bucket/root", {"endpoint_url": endpoint, **options}, retry=None)
+
+
+def signer(bucket: Bucket) -> str:
+    """The access key that the only GET was signed with."""
+    return bucket.headers("GET")["authorization"].partition("Credential=")[2].partition("/")[0]
+
+
+# ------------------------------------------------------------------------------------------- s3fs' options
+
+
+def test_anonymous_requests_are_not_signed(bucket: Bucket, endpoint: str) -> None:
+    assert opened(endpoint, anon=True).get("key") == b"content"
+    assert "authorization" not in bucket.headers("GET")
+
+
+def test_username_and_password_are_other_words_for_key_and_secret(bucket: Bucket, endpoint: str) -> None:
+    opened(endpoint, username="somebody", password="secret").get("key")
+    assert signer(bucket) == "somebody"
+
+
+def test_a_token_is_sent(bucket: Bucket, endpoint: str) -> None:
+    opened(endpoint, key="k", secret="s", token="the token").get("key")
+    assert bucket.headers("GET")["x-amz-security-token"] == "the token"
+
+
+def test_a_profile_is_read(bucket: Bucket, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "credentials").write_text("[edge]\naws_access_key_id = of-edge\naws_secret_access_key = s\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    opened(endpoint, profile="edge").get("key")
+    assert signer(bucket) == "of-edge"
+
+
+def test_the_region_is_part_of_the_signature(bucket: Bucket, endpoint: str) -> None:
+    opened(endpoint, key="k", secret="s", client_kwargs={"region_name": "eu-north-1"}).get("key")
+    assert "/eu-north-1/s3/" in bucket.headers("GET")["authorization"]
+
+
+def test_what_the_user_adds_is_said_in_the_requests_that_know_it(bucket: Bucket, endpoint: str) -> None:
+    storage = opened(
+        endpoint, key="k", secret="s", requester_pays=True, s3_additional_kwargs={"ServerSideEncryption": "AES256"}
+    )
+    storage.put("key", b"x")
+    storage.get("key")
+    assert bucket.headers("PUT")["x-amz-server-side-encryption"] == "AES256"
+    assert "x-amz-server-side-encryption" not in bucket.headers("GET")
+    assert bucket.headers("PUT")["x-amz-request-payer"] == bucket.headers("GET")["x-amz-request-payer"] == "requester"
+
+
+def test_a_session_that_the_user_has_made_lends_its_credentials_and_region(bucket: Bucket, endpoint: str) -> None:
+    session = AioSession()
+    session.set_credentials("of-session", "s")
+    session.set_config_variable("region", "eu-north-1")
+    opened(endpoint, session=session).get("key")
+    assert signer(bucket) == "of-session"
+    assert "/eu-north-1/s3/" in bucket.headers("GET")["authorization"]
+
+
+def test_options_of_its_event_loop_are_left_out(endpoint: str) -> None:
+    config = {"connector_args": {"keepalive_timeout": 5}}
+    assert opened(endpoint, key="k", secret="s", config_kwargs=config).get("key") == b"content"
+
+
+# ------------------------------------------------------------------------------------------- bodies
+
+
+def test_a_body_is_signed_and_sent_without_asking_first(bucket: Bucket, endpoint: str) -> None:
+    opened(endpoint, key="k", secret="s").put("key", b"x" * 1_000_000)
+    headers = bucket.headers("PUT")
+    assert "expect" not in headers
+    assert headers["content-length"] == "1000000"
+    assert len(headers["x-amz-content-sha256"]) == 64
+    assert bucket.requests[0].body == b"x" * 1_000_000
+
+
+def test_a_body_that_comes_too_slowly_is_a_timeout_also_if_it_never_stands_still() -> None:
+    with scripted_server(lambda _: ScriptedAnswer(200, bytes(60), drips_s=0.1)) as endpoint:
+        storage = opened(endpoint, key="k", secret="s", config_kwargs={"read_timeout": 0.5})
+        began = time.monotonic()
+        with pytest.raises(StorageTimeoutError, match="of 60 bytes came in time") as caught:
+            storage.get("key", 0, 60)
+        assert time.monotonic() - began < 5
+        assert caught.value.transient
+
+
+def test_an_upload_that_fails_ends_its_other_parts_and_then_itself(bucket: Bucket) -> None:
+    """A part that arrived after the abort would stay."""
+    order: list[str] = []
+
+    def answer(request: ScriptedRequest) -> ScriptedAnswer:
+        if request.method == "DELETE":
+            order.append("abort")
+            return ScriptedAnswer(204)
+        if request.method == "PUT" and parse_qs(urlsplit(request.path).query)["partNumber"] == ["1"]:
+            return ScriptedAnswer(400, b"<Error><Code>InvalidArgument</Code></Error>")
+        if request.method == "PUT":
+            time.sleep(0.3)
+            order.append("part")
+        return bucket(request)
+
+    with scripted_server(answer) as server, pytest.raises(StorageError, match="InvalidArgument"):
+        opened(server, key="k", secret="s").put("key", bytes(40 << 20))
+    assert order.count("abort") == 1
+    assert order[-1] == "abort"
+
+
+def test_a_part_is_tried_three_times() -> None:
+    tries = []
+
+    def answer(request: ScriptedRequest) -> ScriptedAnswer:
+        if request.method == "PUT":
+            tries.append(request.path)
+            return ScriptedAnswer(503, b"<Error><Code>SlowDown</Code></Error>")
+        return Bucket()(request)
+
+    with scripted_server(answer) as server, pytest.raises(StorageError, match="SlowDown"):
+        opened(server, key="k", secret="s").put("key", bytes(20 << 20))
+    assert max(tries.count(path) for path in tries) == 3
+
+
+def test_a_body_is_read_in_large_pieces_that_are_no_copies() -> None:
+    data = bytes(range(256)) * 4096
+    body = SentBody(data)
+    pieces = []
+    while piece := body.read(16):
+        pieces.append(piece)
+    assert len(pieces) == 8
+    assert b"".join(pieces) == data
+    assert all(piece.obj is data for piece in pieces)
+
+
+def test_a_body_knows_its_place() -> None:
+    body = SentBody(b"0123456789")
+    assert body.seek(0, os.SEEK_END) == 10
+    assert body.seek(4) == body.tell() == 4
+    assert body.seek(2, os.SEEK_CUR) == 6
+    assert bytes(body.read()) == b"6789"
+    assert not body.read()
+
+
+def test_a_body_that_is_stopped_gives_no_more() -> None:
+    stop = threading.Event()
+    body = SentBody(bytes(1_000_000), stop)
+    assert body.read(1)
+    stop.set()
+    with pytest.raises(StoppedError):
+        body.read(1)
+
+
+def test_a_connection_is_used_again(bucket: Bucket, endpoint: str) -> None:
+    storage = opened(endpoint, key="k", secret="s")
+    connections = set()
+    for _ in range(3):
+        storage.get("key")
+        connections.add(threading.active_count())
+    assert len(connections) == 1, "the server has a thread for each connection"
+
+
+def test_a_server_that_is_no_server_is_unreachable(endpoint: str) -> None:
+    with pytest.raises(StorageUnreachableError):
+        opened(endpoint.replace("http://", "https://"), key="k", secret="s").get("key")
