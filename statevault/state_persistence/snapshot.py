@@ -14,7 +14,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
 
-from statevault.codecs import holds_pickle, pickle_policy, segment_boundaries
+from statevault.codecs import holds_pickle, pickle_policy, reusing, segment_boundaries
 from statevault.errors import InvalidNameError, StagingSpaceError, UnsupportedTypeError
 from statevault.format.names import check_logical_path
 from statevault.state_persistence.file_content import LocalContent, StateFile
@@ -245,12 +245,15 @@ class Cut:
         return self.save_rest()
 
     def discard(self) -> None:
-        """Give the room back."""
-        self.staging.remove(self.folder)
+        """Give the room back, or keep it for the next one."""
+        self.staging.recycle(self.folder)
 
     def _save(self, calls: Mapping[str, Callable[[Path], None]]) -> None:
         began = perf_counter()
-        with pickle_policy(allowed=self.allow_pickle, folder=self.folder) as policy:
+        with (
+            pickle_policy(allowed=self.allow_pickle, folder=self.folder) as policy,
+            reusing(self.staging.spares(self.folder)),
+        ):
             for index, name in enumerate(self.components):
                 if name not in calls:
                     continue

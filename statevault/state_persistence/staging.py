@@ -19,8 +19,10 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from statevault.codecs import SpareFiles
 from statevault.errors import StagingSpaceError
 
 __all__ = ["Staging"]
@@ -31,10 +33,18 @@ _MARGIN = 64 * 1024**2
 _MODE_PRIVATE = 0o700
 _LOCK_NAME = re.compile(r"\d+-[0-9a-f]{8}\.lock")
 _UNKNOWN_SIZE = 1024**3
+_SPARES = "spare"
 _CGROUPS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    lock: int
+    folder: Path
+    spares: SpareFiles | None
 
 
 class Staging:
@@ -46,7 +56,7 @@ class Staging:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
-        self._held: dict[Path, tuple[int, Path]] = {}
+        self._held: dict[Path, _Held] = {}
         self._lock = threading.Lock()
         self._pid = os.getpid()
 
@@ -66,7 +76,7 @@ class Staging:
             raise StagingSpaceError(
                 f"the staging folder {candidates[-1]} belongs to somebody else: name another with staging_dir="
             )
-        fitting = [root for root in usable if _room(root) >= _needed(root, size) + _MARGIN]
+        fitting = [root for root in usable if self._has_room(root, size)]
         if not fitting:
             rooms = ", ".join(f"{_room(root) // 1024**2} MiB in {root}" for root in candidates)
             raise StagingSpaceError(
@@ -94,15 +104,39 @@ class Staging:
         """Remove a folder with all that is in it."""
         _remove(path)
 
+    def recycle(self, path: Path) -> None:
+        """Remove a folder; what is large in it is kept to be written over, where it lies in memory."""
+        spares = self.spares(path)
+        if spares is not None:
+            # What can't be kept is removed with the rest.
+            with suppress(OSError):
+                spares.recycle(path)
+        _remove(path)
+
+    def spares(self, path: Path) -> SpareFiles | None:
+        """What the files of a folder that :meth:`make` made may be written over; None where it gains nothing."""
+        held = next((held for held in self._held.values() if path.parent == held.folder), None)
+        return None if held is None else held.spares
+
     def close(self) -> None:
         """Remove all folders of this process and let go of the locks."""
         if self._pid == os.getpid():
-            for lock, own in self._held.values():
-                _remove(own)
+            for held in self._held.values():
+                if held.spares is not None:
+                    held.spares.clear()
+                _remove(held.folder)
                 with suppress(FileNotFoundError):
-                    own.with_suffix(".lock").unlink()
-                os.close(lock)
+                    held.folder.with_suffix(".lock").unlink()
+                os.close(held.lock)
         self._held.clear()
+
+    def _has_room(self, root: Path, size: int) -> bool:
+        needed = _needed(root, size) + _MARGIN
+        held = self._held.get(root)
+        if held is not None and held.spares is not None and _room(root) < needed:
+            # Not all components write over what lies there.
+            held.spares.clear()
+        return _room(root) >= needed
 
     def _own(self, root: Path) -> Path:
         """The folder of this process below a root, made and locked at the first use."""
@@ -114,8 +148,10 @@ class Staging:
             if root not in self._held:
                 _make_private(root)
                 sweep(root)
-                self._held[root] = _hold(root)
-            return self._held[root][1]
+                lock, folder = _hold(root)
+                spares = SpareFiles(folder / _SPARES) if root.is_relative_to(_SHARED_MEMORY) else None
+                self._held[root] = _Held(lock, folder, spares)
+            return self._held[root].folder
 
 
 def sweep(root: Path) -> None:

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from statevault.codecs import reusing, write_tree
 from statevault.errors import StagingSpaceError
 from statevault.state_persistence import StateStore
 from statevault.state_persistence.staging import Staging
@@ -78,6 +80,42 @@ def test_nothing_is_left_after_saves_and_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of what is tested here
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no folder in memory here")
+def test_the_memory_of_a_snapshot_is_kept_for_the_next_one_as_long_as_there_is_plenty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging = Staging()
+    root = staging.roots(4 << 20)[0]
+    folder = staging.make(root)
+    with reusing(staging.spares(folder)):
+        write_tree(bytes(4 << 20), folder / "model")
+    staging.recycle(folder)
+    assert not folder.exists()
+    assert held_in_memory(folder.parent) > 4 << 20
+    assert root in staging.roots(4 << 20)
+    assert held_in_memory(folder.parent) > 4 << 20
+    monkeypatch.setattr("statevault.state_persistence.staging._available_memory", lambda: 100 << 20)
+    with suppress(StagingSpaceError):
+        staging.roots(4 << 20)
+    assert held_in_memory(folder.parent) == 0
+    staging.close()
+    assert not folder.parent.exists()
+
+
+def held_in_memory(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_on_disk_nothing_is_kept(tmp_path: Path) -> None:
+    staging = Staging(tmp_path)
+    folder = staging.make(staging.roots(0)[0])
+    assert staging.spares(folder) is None
+    write_tree(bytes(4 << 20), folder / "model")
+    staging.recycle(folder)
+    assert held_in_memory(tmp_path) == 0
+    staging.close()
+
+
 def test_a_forked_child_has_folders_of_its_own(tmp_path: Path) -> None:
     staging = Staging(tmp_path)
     mine = staging.make(tmp_path)

@@ -13,6 +13,7 @@ from typing_extensions import Buffer
 
 from statevault.codecs.buffers import flat_view
 from statevault.codecs.pickles import current_pickle_policy, looks_like_pickle, pickles_allowed
+from statevault.codecs.spare_files import open_to_write
 from statevault.codecs.tree.decode import decode_from
 from statevault.codecs.tree.encode import encode_tree
 from statevault.codecs.tree.layout import PREAMBLE_SIZE, Preamble, parse_preamble, segment_offsets
@@ -21,7 +22,6 @@ from statevault.errors import CorruptStateError, FormatError, StateVaultError, U
 
 __all__ = ["holds_pickle", "read_tree", "segment_boundaries", "write_tree"]
 
-_WRITE_BUFFER = 256 * 1024
 _MAP_FROM = 64 * 1024
 """Smaller segments are read even from a mapped file: a page fault costs more than the copy."""
 
@@ -50,9 +50,9 @@ def write_tree(obj: object, path: str | os.PathLike[str], *, allow_pickle: bool 
         raise UnsupportedTypeError(f"{path.name}: {error}") from error
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
-        with partial.open("wb", buffering=_WRITE_BUFFER) as file:
+        with open_to_write(partial, encoded.size) as write:
             for buffer in encoded:
-                file.write(buffer)
+                write(buffer)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)

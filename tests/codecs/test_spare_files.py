@@ -1,0 +1,159 @@
+"""Files that are written over what earlier ones have left."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from statevault.codecs import SpareFiles, read_tree, reusing, write_tree
+from statevault.codecs.spare_files import open_to_write
+
+MIB = 1024**2
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    memory = Path("/dev/shm")
+    path = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+    yield path
+    shutil.rmtree(path)
+
+
+class Snapshots:
+    """Writes into one folder after the other, as a store does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.spares = SpareFiles(folder / "spare")
+        self.number = 0
+
+    def write(self, **values: object) -> Path:
+        self.number += 1
+        path = self.folder / str(self.number)
+        path.mkdir()
+        with reusing(self.spares):
+            for name, value in values.items():
+                write_tree(value, path / name)
+        return path
+
+    def discard(self, path: Path) -> None:
+        self.spares.recycle(path)
+        shutil.rmtree(path)
+
+
+@pytest.fixture
+def snapshots(folder: Path) -> Iterator[Snapshots]:
+    snapshots = Snapshots(folder)
+    yield snapshots
+    snapshots.spares.clear()
+
+
+def noise(size: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
+
+
+def mapped_files(folder: Path) -> int:
+    """How many files below a folder this process has mapped."""
+    return sum(str(folder) in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+def test_the_pages_of_a_file_that_has_served_are_used_again(snapshots: Snapshots) -> None:
+    inodes = []
+    for seed in range(4):
+        value = noise(3 * MIB, seed)
+        path = snapshots.write(model=value)
+        assert np.array_equal(read_tree(path / "model"), value)
+        inodes.append((path / "model").stat().st_ino)
+        snapshots.discard(path)
+    assert len(set(inodes)) == 1
+    assert snapshots.spares.size > 3 * MIB
+
+
+def test_any_sequence_of_sizes_is_read_as_it_was_written(snapshots: Snapshots) -> None:
+    """Also two snapshots at a time: one is published, one waits."""
+    source = random.Random(0)
+    waiting: list[tuple[Path, dict[str, NDArray[np.uint8]]]] = []
+    for number in range(60):
+        sizes = [source.choice([0, 100, MIB, MIB + 1, 1_200_000, 1_500_000, 4 * MIB]) for _ in range(3)]
+        values = {f"file{index}": noise(size, number) for index, size in enumerate(sizes)}
+        waiting.append((snapshots.write(**values), values))
+        while len(waiting) > source.choice([0, 1, 2]):
+            path, expected = waiting.pop(0)
+            for name, value in expected.items():
+                assert np.array_equal(read_tree(path / name), value)
+            snapshots.discard(path)
+
+
+def test_what_is_kept_is_no_larger_than_the_last_snapshot(snapshots: Snapshots) -> None:
+    first, second = snapshots.write(model=noise(8 * MIB)), snapshots.write(model=noise(2 * MIB))
+    snapshots.discard(first)
+    assert snapshots.spares.size > 8 * MIB
+    snapshots.discard(second)
+    assert 2 * MIB < snapshots.spares.size < 3 * MIB
+    assert sum(path.stat().st_size for path in snapshots.folder.rglob("*") if path.is_file()) == snapshots.spares.size
+
+
+def test_a_snapshot_of_small_files_frees_what_was_kept(snapshots: Snapshots) -> None:
+    snapshots.discard(snapshots.write(model=noise(2 * MIB)))
+    snapshots.discard(snapshots.write(counters={"steps": 1}))
+    assert snapshots.spares.size == 0
+
+
+def test_files_of_others_are_not_used_again(snapshots: Snapshots) -> None:
+    """Whoever wrote them may write into them still."""
+    path = snapshots.write(model=noise(2 * MIB))
+    (path / "other").write_bytes(bytes(2 * MIB))
+    os.link(path / "model", path / "link")
+    snapshots.discard(path)
+    assert snapshots.spares.size == 0
+
+
+def test_all_is_given_back(snapshots: Snapshots) -> None:
+    for seed in range(3):
+        path = snapshots.write(model=noise(2 * MIB, seed))
+        if seed < 2:
+            snapshots.discard(path)
+    assert mapped_files(snapshots.folder) == 1
+    snapshots.spares.clear()
+    assert mapped_files(snapshots.folder) == 0
+    assert list((snapshots.folder / "spare").iterdir()) == []
+    assert np.array_equal(read_tree(path / "model"), noise(2 * MIB, 2))
+
+
+def test_a_file_that_its_writer_removes_is_not_mapped_for_ever(snapshots: Snapshots) -> None:
+    for seed in range(3):
+        path = snapshots.write(model=noise(2 * MIB, seed))
+        if seed == 2:
+            (path / "model").unlink()
+        snapshots.discard(path)
+    assert mapped_files(snapshots.folder) == 0
+
+
+def test_a_write_that_fails_in_the_middle_keeps_nothing(snapshots: Snapshots) -> None:
+    for seed in range(2):
+        snapshots.discard(snapshots.write(model=noise(2 * MIB, seed)))
+    size = snapshots.spares.size
+    path = snapshots.folder / "failing"
+    path.mkdir()
+    with reusing(snapshots.spares), pytest.raises(RuntimeError), open_to_write(path / "model", size) as write:
+        write(bytes(MIB))
+        raise RuntimeError
+    del write
+    assert mapped_files(snapshots.folder) == 0
+    snapshots.discard(path)
+    assert snapshots.spares.size == 0
+
+
+def test_outside_of_a_snapshot_nothing_is_used_again(snapshots: Snapshots) -> None:
+    snapshots.discard(snapshots.write(model=noise(2 * MIB)))
+    before = snapshots.spares.size
+    write_tree(noise(2 * MIB), snapshots.folder / "other")
+    assert snapshots.spares.size == before
