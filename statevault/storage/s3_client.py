@@ -18,9 +18,11 @@ import botocore.session
 import s3fs
 from fsspec.asyn import get_loop, sync
 
-__all__ = ["CONNECT_TIMEOUT_S", "S3Client", "client_settings"]
+__all__ = ["S3Client", "client_settings"]
 
-CONNECT_TIMEOUT_S = 4.0
+# What is sent over a new connection has this long as well, piece by piece: urllib3 lets the socket wait no longer until
+# the first answer has come. So it is what a busy server may stand still for in the middle of an upload.
+_CONNECT_TIMEOUT_S = 10.0
 _READ_TIMEOUT_S = 30.0
 _CREDENTIALS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 # What only the client of aiobotocore knows.
@@ -66,7 +68,7 @@ class S3Client:
 def client_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of the filesystem: the user's, and ours where they say nothing."""
     config: dict[str, Any] = {
-        "connect_timeout": CONNECT_TIMEOUT_S,
+        "connect_timeout": _CONNECT_TIMEOUT_S,
         "read_timeout": _READ_TIMEOUT_S,
         "retries": {"total_max_attempts": 1, "mode": "standard"},
         "max_pool_connections": 32,

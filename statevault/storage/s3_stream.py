@@ -12,7 +12,7 @@ from statevault.storage.interface import Buffer
 
 __all__ = ["SentBody", "StoppedError", "received"]
 
-# What is sent at once has to leave within the time that is allowed for a connection, 4 s: 32 kB/s.
+# What is sent at once has to leave within the connection's timeout of 10 s: 13 kB/s.
 _SEND_BYTES = 128 << 10
 _RECEIVE_BYTES = 1 << 20
 # No link that is slower than this is waited for.
