@@ -68,6 +68,11 @@ class SpareFiles:
         with self._lock:
             self._written[os.fstat(descriptor).st_ino] = _Written(path.parent, mapped)
 
+    def wrote(self, path: Path) -> bool:
+        """Whether a file was written through here, and is nobody's who could write on."""
+        with self._lock:
+            return path.stat().st_ino in self._written
+
     def recycle(self, folder: Path) -> None:
         """Keep the large files below a folder that nobody needs any more, and of those before only as much again."""
         with self._lock:

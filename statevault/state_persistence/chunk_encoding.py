@@ -25,7 +25,7 @@ class Compression(Enum):
     """Of each chunk whichever of the encodings is the smallest."""
 
 
-def encode_chunk(raw: bytes, compression: Compression) -> tuple[Buffer, int]:
+def encode_chunk(raw: Buffer, compression: Compression) -> tuple[Buffer, int]:
     """Encode a chunk.
 
     Args:
@@ -64,7 +64,7 @@ def decode_chunk(stored: Buffer, encoding: int, *, size: int) -> Buffer:
     return unshuffle(decompress_chunk(stored, size=size), width)
 
 
-def _smallest(raw: bytes) -> int:
+def _smallest(raw: Buffer) -> int:
     """The encoding that makes the smallest of a sample from the middle."""
     start = max(0, len(raw) - _SAMPLE_BYTES) // 2 // _ALIGNMENT * _ALIGNMENT
     sample = memoryview(raw)[start : start + _SAMPLE_BYTES]

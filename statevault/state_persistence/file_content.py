@@ -6,9 +6,11 @@ What is uploaded is a :class:`StateFile`: a file that a component wrote, or one 
 
 from __future__ import annotations
 
+import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -108,14 +110,19 @@ class LocalContent:
         size: Bytes.
         name: What to call it in messages.
         encoders: Where chunks are read, hashed and compressed.
+        is_final: Whether it lies in memory and can't be changed any more: what is sent need not be a copy then.
     """
 
-    def __init__(self, path: Path, size: int, *, name: str, encoders: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, path: Path, size: int, *, name: str, encoders: ThreadPoolExecutor, is_final: bool = False
+    ) -> None:
         self._path = path
         self._name = name
         self._encoders = encoders
         self._ahead = max(2, _BYTES_AHEAD // chunk_unit(size))
         self._plan = list(plan_chunks(size, segment_boundaries(path) or ()))
+        self._is_final = is_final
+        self._digests: list[bytes] = []
 
     @property
     def sizes(self) -> list[int]:
@@ -129,19 +136,20 @@ class LocalContent:
 
     def digests(self) -> Iterator[bytes]:
         """Read all of the file, and hash it."""
-        with self._path.open("rb") as opened:
-            descriptor = opened.fileno()
-            yield from map_ordered(
-                self._encoders, lambda piece: digest(self._read(descriptor, *piece)), self._plan, ahead=self._ahead
-            )
+        with self._open() as read:
+            numbers = range(len(self._plan))
+            found = list(map_ordered(self._encoders, lambda number: digest(read(number)), numbers, ahead=self._ahead))
+        if self._is_final:
+            self._digests = found
+        yield from found
 
     def worth(self, compression: Compression, chunks: Sequence[int]) -> bool:
         """Try it with a few of the chunks from all over the file."""
         if compression is Compression.NONE:
             return False
         step = max(1, len(chunks) // _SAMPLES)
-        with self._path.open("rb") as opened:
-            samples = [self._read(opened.fileno(), *self._plan[number]) for number in chunks[::step][:_SAMPLES]]
+        with self._open() as read:
+            samples = [read(number) for number in chunks[::step][:_SAMPLES]]
         if worth_compressing(samples):
             return True
         return compression is Compression.SMALLEST and any(
@@ -155,18 +163,29 @@ class LocalContent:
         Raises:
             UnsupportedTypeError: The file became shorter.
         """
-        with self._path.open("rb") as opened:
-            descriptor = opened.fileno()
+        with self._open() as read:
 
             def encode(number: int) -> EncodedChunk:
-                # Hashed anew, from a copy: what is hashed must be what is sent, also when a component still writes to
-                # a file that it has saved.
-                raw = self._read(descriptor, *self._plan[number])
-                return EncodedChunk(*encode_chunk(raw, compression), len(raw), digest(raw))
+                # Hashed anew, from a copy, if it is not final: what is hashed must be what is sent, also when a
+                # component still writes to a file that it has saved.
+                raw = read(number)
+                known = self._digests[number] if self._digests else digest(raw)
+                return EncodedChunk(*encode_chunk(raw, compression), memoryview(raw).nbytes, known)
 
             yield from map_ordered(self._encoders, encode, chunks, ahead=self._ahead)
 
-    def _read(self, descriptor: int, start: int, end: int) -> bytes:
+    @contextmanager
+    def _open(self) -> Iterator[Callable[[int], Buffer]]:
+        """Open the file; gives what reads the chunk of a number."""
+        with self._path.open("rb") as opened:
+            if self._is_final:
+                # Closed with the last chunk of it.
+                mapped = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+                yield lambda number: mapped[slice(*self._plan[number])]
+            else:
+                yield lambda number: self._copy(opened.fileno(), *self._plan[number])
+
+    def _copy(self, descriptor: int, start: int, end: int) -> bytes:
         raw = os.pread(descriptor, end - start, start)
         if len(raw) != end - start:
             raise UnsupportedTypeError(

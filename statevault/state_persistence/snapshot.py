@@ -48,6 +48,7 @@ class SnapshotFile:
         size: Bytes.
         holds_pickle: Whether there are pickles in it, as far as that can be seen.
         needs_allow_pickle: Whether they are such that statevault itself reads.
+        is_final: Whether it lies in memory, and nobody has it open who could change it.
     """
 
     component: int
@@ -56,10 +57,11 @@ class SnapshotFile:
     size: int
     holds_pickle: bool
     needs_allow_pickle: bool
+    is_final: bool = False
 
     def content(self, encoders: ThreadPoolExecutor) -> LocalContent:
         """Its bytes, to be uploaded."""
-        return LocalContent(self.path, self.size, name=self.logical_path, encoders=encoders)
+        return LocalContent(self.path, self.size, name=self.logical_path, encoders=encoders, is_final=self.is_final)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +272,7 @@ class Cut:
     def _snapshot(self, created_at: datetime) -> Snapshot:
         files: list[SnapshotFile] = []
         directories: list[tuple[int, str]] = []
+        spares = self.staging.spares(self.folder)
         for index in range(len(self.components)):
             for path in walk(self.folder / str(index)):
                 logical_path = check_logical_path(path.relative_to(self.folder / str(index)).as_posix())
@@ -279,7 +282,8 @@ class Cut:
                     pickled = path in self._pickled or holds_pickle(path)
                     # A component that calls pickle or torch by itself answers for it by itself, when it loads as well.
                     ours = path in self._pickled or (pickled and segment_boundaries(path) is not None)
-                    files.append(SnapshotFile(index, logical_path, path, path.stat().st_size, pickled, ours))
+                    is_final = spares is not None and spares.wrote(path)
+                    files.append(SnapshotFile(index, logical_path, path, path.stat().st_size, pickled, ours, is_final))
         _check_one_owner(files)
         return Snapshot(
             created_at, tuple(self.components), tuple(files), tuple(directories), self._seconds, self.discard

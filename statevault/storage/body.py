@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from statevault.storage.interface import Body
 
-__all__ = ["blocks", "buffers", "is_one_shot", "known_size"]
+__all__ = ["blocks", "buffers", "is_one_shot", "known_size", "parts"]
 
 
 def is_one_shot(body: Body) -> bool:
@@ -33,21 +33,26 @@ def buffers(body: Body) -> Iterator[memoryview]:
             yield view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
 
 
-def blocks(body: Body, size: int) -> Iterator[bytes]:
-    """Yield the body cut into blocks of `size` bytes, the last one shorter; nothing for an empty body.
+def parts(body: Body, size: int) -> Iterator[list[memoryview]]:
+    """Yield the body cut into parts of `size` bytes, the last one shorter; nothing for an empty body.
 
-    At most one block is held at a time, with the buffers that it is made of: each byte is copied once.
+    A part is the buffers, or pieces of them, that it is made of: nothing is copied. Only one part's are held at a time.
     """
-    parts: list[memoryview] = []
+    part: list[memoryview] = []
     length = 0
     for view in buffers(body):
         start = 0
         while view.nbytes - start >= size - length:
             end = start + size - length
-            yield b"".join([*parts, view[start:end]])
-            parts, length, start = [], 0, end
+            yield [*part, view[start:end]]
+            part, length, start = [], 0, end
         if start < view.nbytes:
-            parts.append(view[start:])
+            part.append(view[start:])
             length += view.nbytes - start
-    if parts:
-        yield b"".join(parts)
+    if part:
+        yield part
+
+
+def blocks(body: Body, size: int) -> Iterator[bytes]:
+    """Like :func:`parts`, each as a copy in one piece."""
+    return (b"".join(part) for part in parts(body, size))

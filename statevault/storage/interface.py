@@ -32,7 +32,8 @@ Body: TypeAlias = Buffer | Iterable[Buffer]
 
 An iterable that is an iterator can be read once, so a put of it is not retried as a whole; any other iterable
 (a list, or an object whose ``__iter__`` starts anew) is read again for each try. Either way it is consumed with
-bounded memory: an object of many GiB never lies in memory as a whole.
+bounded memory: an object of many GiB never lies in memory as a whole. A buffer that an iterable has given is not
+copied, so it must not change before the put has returned.
 """
 
 

@@ -24,7 +24,7 @@ from statevault.errors import (
     StorageError,
     StoreNotFoundError,
 )
-from statevault.storage.body import blocks, known_size
+from statevault.storage.body import known_size, parts
 from statevault.storage.client import Client
 from statevault.storage.interface import Body, ObjectInfo, Storage
 from statevault.storage.keys import check_key, check_prefix
@@ -40,7 +40,7 @@ from statevault.storage.s3_errors import (
     is_refused_request,
     translated,
 )
-from statevault.storage.s3_stream import SentBody, received
+from statevault.storage.s3_stream import Part, SentBody, received
 from statevault.storage.s3_upload import PART_BYTES, MultipartUpload, part_size
 
 __all__ = ["S3Storage"]
@@ -85,16 +85,16 @@ class S3Storage(Storage):
         what = f"Can't write {key} to {self.url}"
         sent = _Sent(with_digest=create_only)
         size = part_size(known_size(body))
-        parts = blocks(body, size)
-        first = next(parts, b"")
-        second = next(parts, None)
+        cut = parts(body, size)
+        first = next(cut, [])
+        second = next(cut, None)
         condition = {"IfNoneMatch": "*"} if create_only else {}
         try:
             if second is None:
                 sent.add(first)
                 self._put_small(name, key, what, first, condition)
             else:
-                self._put_big(name, key, what, sent.counted(chain((first, second), parts)), condition)
+                self._put_big(name, key, what, sent.counted(chain((first, second), cut)), condition)
         except StorageError as error:
             # The conflict may be with this call's own first try, whose answer was lost on the way.
             if not create_only or not is_conflict(error):
@@ -220,13 +220,13 @@ class S3Storage(Storage):
         self._bucket_seen = True
         return failure
 
-    def _put_small(self, name: str, key: str, what: str, data: bytes, condition: dict[str, str]) -> None:
+    def _put_small(self, name: str, key: str, what: str, data: Part, condition: dict[str, str]) -> None:
         def put(client: S3Client) -> None:
             client.call("put_object", Bucket=self._bucket, Key=name, Body=SentBody(data), **condition)
 
         self._call(put, what, key)
 
-    def _put_big(self, name: str, key: str, what: str, parts: Iterator[bytes], condition: dict[str, str]) -> None:
+    def _put_big(self, name: str, key: str, what: str, parts: Iterator[Part], condition: dict[str, str]) -> None:
         def translate(error: BaseException) -> StorageError:
             return self._translated(error, key, what)
 
@@ -287,12 +287,13 @@ class _Sent:
         self.size = 0
         self._digest = blake3() if with_digest else None
 
-    def add(self, data: bytes) -> None:
-        self.size += len(data)
-        if self._digest is not None:
-            self._digest.update(data)
+    def add(self, part: Part) -> None:
+        for piece in part:
+            self.size += piece.nbytes
+            if self._digest is not None:
+                self._digest.update(piece)
 
-    def counted(self, parts: Iterator[bytes]) -> Iterator[bytes]:
+    def counted(self, parts: Iterator[Part]) -> Iterator[Part]:
         for part in parts:
             self.add(part)
             yield part

@@ -81,9 +81,10 @@ def client_settings(options: Mapping[str, Any]) -> dict[str, Any]:
         or os.environ.get("AWS_ENDPOINT_URL_S3")
         or os.environ.get("AWS_ENDPOINT_URL")
     )
+    given = dict(options.get("config_kwargs") or {})
     if endpoint and "amazonaws.com" not in endpoint:
-        config["s3"] = {"addressing_style": "path"}
-    config.update(options.get("config_kwargs") or {})
+        given["s3"] = {"addressing_style": "path", **(given.get("s3") or {})}
+    config.update(given)
     return {"use_listings_cache": False, **options, "config_kwargs": config}
 
 

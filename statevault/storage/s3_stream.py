@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, TypeAlias
 
-from statevault.storage.interface import Buffer
+__all__ = ["Part", "SentBody", "StoppedError", "received"]
 
-__all__ = ["SentBody", "StoppedError", "received"]
+Part: TypeAlias = Sequence[memoryview]
+"""Bytes that are sent in one request, in pieces."""
 
 # What is sent at once has to leave within the connection's timeout of 10 s: 13 kB/s.
 _SEND_BYTES = 128 << 10
@@ -27,32 +29,36 @@ class SentBody:
     """Bytes as the file that botocore reads, twice: to sign them, and to send them. They are not copied.
 
     Args:
-        data: The bytes.
+        part: The bytes, in pieces.
         stop: When it is set, no more is sent.
     """
 
-    def __init__(self, data: Buffer, stop: threading.Event | None = None) -> None:
-        self._data = memoryview(data)
+    def __init__(self, part: Part, stop: threading.Event | None = None) -> None:
+        self._part = part
         self._stop = stop
         self._at = 0
 
     def read(self, size: int = -1) -> memoryview:
-        """Read some bytes; never less than a block, as the caller would ask for very few at a time.
+        """Read some bytes, as they lie in one piece; not as few as the caller asks for.
 
         Raises:
             StoppedError: The upload was given up.
         """
         if self._stop is not None and self._stop.is_set():
             raise StoppedError
-        end = self._data.nbytes if size < 0 else self._at + max(size, _SEND_BYTES)
-        piece = self._data[self._at : end]
-        self._at += piece.nbytes
-        return piece
+        start = self._at
+        for piece in self._part:
+            if start < piece.nbytes:
+                found = piece[start : start + max(size, _SEND_BYTES)]
+                self._at += found.nbytes
+                return found
+            start -= piece.nbytes
+        return memoryview(b"")
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a place in the bytes."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._data.nbytes}[whence]
-        self._at = start + offset
+        size = sum(piece.nbytes for piece in self._part)
+        self._at = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: size}[whence] + offset
         return self._at
 
     def tell(self) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from statevault.errors import StorageError
 from statevault.storage.s3_client import S3Client
-from statevault.storage.s3_stream import SentBody
+from statevault.storage.s3_stream import Part, SentBody
 
 __all__ = ["PART_BYTES", "MultipartUpload", "part_size"]
 
@@ -57,7 +57,7 @@ class MultipartUpload:
         self._translate = translate
         self._given_up = threading.Event()
 
-    def send(self, parts: Iterator[bytes], *, condition: dict[str, str]) -> None:
+    def send(self, parts: Iterator[Part], *, condition: dict[str, str]) -> None:
         """Upload the parts and complete the upload; on any error nothing of it stays.
 
         Args:
@@ -83,7 +83,7 @@ class MultipartUpload:
         except Exception as error:
             raise self._translate(error) from error
 
-    def _send_part(self, number: int, data: bytes) -> dict[str, Any]:
+    def _send_part(self, number: int, data: Part) -> dict[str, Any]:
         for left in reversed(range(_PART_TRIES)):
             try:
                 answer = self._ask("upload_part", PartNumber=number, Body=SentBody(data, self._given_up))
@@ -94,7 +94,7 @@ class MultipartUpload:
                     raise
         raise AssertionError
 
-    def _send_parts(self, parts: Iterator[bytes]) -> list[dict[str, Any]]:
+    def _send_parts(self, parts: Iterator[Part]) -> list[dict[str, Any]]:
         running: set[Future[dict[str, Any]]] = set()
         done: list[dict[str, Any]] = []
         # No part is under way any more when it is left: an abort may miss those that arrive after it.
