@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(f"{'server:':<10}{where.server}", highlight=False)
             for name in comparisons:
                 console.print()
-                comparison = run_comparison(name, Options(where, effort, runs))
+                comparison = run_comparison(name, Options(where, effort, runs, parsed.like))
                 print_comparison(comparison, console)
                 # The machine may be shared: what else ran tells how much the seconds mean.
                 console.print(f"* Load when it was done: {load()}", highlight=False)
@@ -106,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", default=[], metavar="SECTION", help="the same as an option")
     parser.add_argument("--quick", action="store_true", help="small sizes, one run: rough figures in a few minutes")
     parser.add_argument("--runs", type=int, metavar="N", help="how often each way to keep a state is timed (3)")
+    parser.add_argument(
+        "--like", default="", metavar="TEXT", help="of models and stall, only sizes like '500 MB float32'"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write results.json and plots (PNG) there")
     return parser

@@ -18,8 +18,10 @@ class Options:
         grounds: Where it takes place.
         effort: How large it is.
         runs: How many times each method is timed.
+        like: Only workloads with this in their name, where a section has several.
     """
 
     grounds: Grounds
     effort: Effort
     runs: int
+    like: str = ""

@@ -43,7 +43,7 @@ def run(options: Options) -> Comparison:
     )
     rows: list[Standing] = []
     for workload, schedule in plans:
-        for where in WHERE:
+        for where in WHERE if options.like in workload.name else ():
             rows += _rows(options, where, workload, schedule)
     return Comparison(
         "stall",

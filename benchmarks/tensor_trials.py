@@ -36,12 +36,13 @@ CONTENDERS: Mapping[str, Sequence[Contender]] = {
     ),
     "s3": (
         _OURS,
+        Contender("statevault, unsigned", "statevault", "StatevaultUnsigned", _TORCH, _ALL, is_ours=True),
         Contender("torch.save, s3fs", "torch_save", "TorchSaveS3fs", _TORCH, _ATOMIC),
         Contender("torch.save, memory, boto3", "torch_save_boto3", "TorchSaveBoto3", ("torch", "boto3"), _ATOMIC),
         Contender("DCP save, FsspecWriter", "checkpoint", "DistributedCheckpoint", _TORCH, _ATOMIC),
         Contender("DCP async_save, waited for", "checkpoint", "DistributedCheckpointAsync", _TORCH, _ATOMIC),
         Contender(
-            "safetensors, memory, obstore",
+            "safetensors, memory, obstore, unsigned",
             "safetensors_obstore",
             "SafetensorsObstore",
             ("torch", "safetensors", "obstore"),
@@ -49,6 +50,9 @@ CONTENDERS: Mapping[str, Sequence[Contender]] = {
         ),
         Contender("limit: boto3, raw bytes", "boto3_client", "RawBoto3", ("torch", "boto3"), is_limit=True),
         Contender("limit: obstore, raw bytes", "obstore_client", "RawObstore", ("torch", "obstore"), is_limit=True),
+        Contender(
+            "limit: obstore, unsigned", "obstore_client", "RawObstoreUnsigned", ("torch", "obstore"), is_limit=True
+        ),
     ),
 }
 """The methods on each storage, with what they guarantee: *atomic*, a reader sees all of a save or nothing of it,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from obstore.store import S3Store
 from typing_extensions import override
@@ -12,14 +12,19 @@ from benchmarks.methods.raw_bytes import flat_bytes
 from benchmarks.place import Place
 from benchmarks.workloads import State
 
-__all__ = ["RawObstore", "object_store"]
+__all__ = ["RawObstore", "RawObstoreUnsigned", "object_store"]
 
 _PART = 16 << 20
 _PARALLEL = 4
 
 
-def object_store(place: Place) -> Any:
-    """Return a client of the place that does not hash what it sends."""
+def object_store(place: Place, *, signed: bool = False) -> Any:
+    """Return a client of the place.
+
+    Args:
+        place: The place.
+        signed: Whether it hashes what it sends, and the server what it gets.
+    """
     return S3Store(
         place.bucket,
         prefix=place.prefix,
@@ -28,7 +33,7 @@ def object_store(place: Place) -> Any:
         secret_access_key=place.secret,
         region="us-east-1",
         virtual_hosted_style_request=False,
-        unsigned_payload=True,
+        unsigned_payload=not signed,
         client_options={"allow_http": True, "timeout": "600s"},
     )
 
@@ -36,9 +41,11 @@ def object_store(place: Place) -> Any:
 class RawObstore(TensorMethod):
     """One object of bytes that need no encoding; read in ranges, several at once."""
 
+    signed: ClassVar[bool] = True
+
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        self._store = object_store(place)
+        self._store = object_store(place, signed=self.signed)
         self._bytes = bytearray()
 
     @override
@@ -60,3 +67,9 @@ class RawObstore(TensorMethod):
             got = self._store.get_ranges(str(number), starts=some, ends=ends)
             for start, end, part in zip(some, ends, got, strict=True):
                 view[start:end] = memoryview(part)
+
+
+class RawObstoreUnsigned(RawObstore):
+    """Nobody hashes what is sent."""
+
+    signed = False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from typing_extensions import override
@@ -13,7 +14,7 @@ from benchmarks.place import Place
 from benchmarks.workloads import State
 from statevault.state_persistence import PersistentStateMixin, StateStore, read_tree, write_tree
 
-__all__ = ["Statevault", "StatevaultWhole"]
+__all__ = ["Statevault", "StatevaultUnsigned", "StatevaultWhole"]
 
 
 class Tensors(PersistentStateMixin):
@@ -37,10 +38,12 @@ class Statevault(TensorMethod):
     """As a user has it who changes no setting."""
 
     incremental: ClassVar[bool] = True
+    config: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        self._store = StateStore(place.url, storage_options=place.storage_options, incremental=self.incremental)
+        options = {**place.storage_options, **self.config}
+        self._store = StateStore(place.url, storage_options=options, incremental=self.incremental)
         self._registered: State = {}
 
     @override
@@ -68,3 +71,9 @@ class StatevaultWhole(Statevault):
     """Each save uploads everything."""
 
     incremental = False
+
+
+class StatevaultUnsigned(Statevault):
+    """The hash of S3's signature is left out: over https, or in a network that is trusted."""
+
+    config: ClassVar[Mapping[str, Any]] = {"config_kwargs": {"s3": {"payload_signing_enabled": False}}}
