@@ -16,7 +16,8 @@ Part: TypeAlias = Sequence[memoryview]
 
 # What is sent at once has to leave within the connection's timeout of 10 s: 13 kB/s.
 _SEND_BYTES = 128 << 10
-_RECEIVE_BYTES = 1 << 20
+# More would be asked of the memory allocator for each piece than the socket has at once.
+_RECEIVE_BYTES = 256 << 10
 # No link that is slower than this is waited for.
 _SLOWEST_BYTES_PER_S = 32 << 10
 
