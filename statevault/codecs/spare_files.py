@@ -27,7 +27,7 @@ _MOST_TOO_LARGE = 1.25
 class _Spare:
     path: Path
     size: int
-    mapped: mmap.mmap | None
+    mapped: mmap.mmap
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,10 @@ class SpareFiles:
             return path.stat().st_ino in self._written
 
     def recycle(self, folder: Path) -> None:
-        """Keep the large files below a folder that nobody needs any more, and of those before only as much again."""
+        """Keep the large files below a folder that nobody needs any more, and of those before only as much again.
+
+        It takes some time, for the sake of the thread that writes the next ones.
+        """
         with self._lock:
             wanted = 0
             for path, size, inode in _large_files(folder):
@@ -83,7 +86,7 @@ class SpareFiles:
                     continue
                 self._folder.mkdir(mode=0o700, exist_ok=True)
                 kept = path.rename(self._folder / secrets.token_hex(8))
-                self._spares.append(_Spare(kept, size, written.mapped))
+                self._spares.append(_Spare(kept, size, written.mapped or _mapped(kept)))
                 wanted += size
             # What was written there and removed since is mapped for nothing.
             for inode in [inode for inode, written in self._written.items() if written.folder.is_relative_to(folder)]:
@@ -108,13 +111,11 @@ class SpareFiles:
             spare = min(fitting, key=lambda spare: spare.size)
             self._spares.remove(spare)
             spare.path.rename(target)
-        if spare.mapped is not None and spare.size == size:
+        if spare.size == size:
             return spare.mapped
         _close(spare.mapped)
-        with target.open("r+b") as file:
-            file.truncate(size)
-            # No page of it is missing: the kernel would end a process that needs one when there is no memory left.
-            return mmap.mmap(file.fileno(), size)
+        os.truncate(target, size)
+        return _mapped(target)
 
     def clear(self) -> None:
         """Give the memory back."""
@@ -190,6 +191,17 @@ def _large_files(folder: Path) -> Iterator[tuple[Path, int, int]]:
             status = path.lstat()
             if status.st_size >= _LARGE and status.st_nlink == 1:
                 yield path, status.st_size, status.st_ino
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    """Map a file, no page of which is missing: the kernel would end a process that needs one and finds no memory."""
+    import numpy as np  # noqa: PLC0415 - as above
+
+    with path.open("r+b") as file:
+        mapped = mmap.mmap(file.fileno(), 0)
+    # All pages are looked up now, while other threads go on.
+    np.frombuffer(mapped, np.uint8)[:: mmap.PAGESIZE].max()
+    return mapped
 
 
 def _remove(spare: _Spare) -> None:

@@ -97,6 +97,7 @@ def launch(
             storage_options=config.storage_options,
             allow_pickle=config.allow_pickle,
             incremental=config.incremental,
+            shrink=config.shrink,
             spool=config.spool,
         )
         hurried = False

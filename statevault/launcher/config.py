@@ -56,6 +56,7 @@ class LaunchConfig:
         storage_options: Options of the filesystem of `states_dir`, as fsspec takes them.
         allow_pickle: Whether states may hold pickles, which run code when they are loaded.
         incremental: Whether a save uploads only what changed since an earlier state, to whose chunks it refers.
+        shrink: Whether floating-point numbers are stored as byte planes where that makes them smaller: for slow links.
         spool: A local folder, or a :class:`~statevault.state_persistence.spool.Spool`, in which states are committed
             and wait until they are at `states_dir`; None to save there directly.
         save_rng_state: Whether the global random generators (of Python, NumPy and torch) are part of the states.
@@ -89,6 +90,7 @@ class LaunchConfig:
     storage_options: Mapping[str, Any] | None = Field(default=None, repr=False)  # holds secrets
     allow_pickle: bool = False
     incremental: bool = True
+    shrink: bool = False
     spool: str | Path | InstanceOf[Spool] | None = None
     save_rng_state: bool = True
     timeout_for_all_threads_pause: PositiveFloat = 60.0

@@ -11,14 +11,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
+from typing_extensions import override
 
 from statevault import time
 from statevault.data.impls import SequentialBuffer
 from statevault.errors import PauseTimeoutError, PickleNotAllowedError, StateNotFoundError, StorageError
 from statevault.launcher import LaunchConfig, launch
-from statevault.state_persistence import LatestStatesKeeper, StateInfo, StateStore, load_pickle, save_pickle
+from statevault.state_persistence import (
+    LatestStatesKeeper,
+    StateInfo,
+    StateStore,
+    load_pickle,
+    save_pickle,
+    write_tree,
+)
 from statevault.storage import Body, LocalStorage
 from tests.launcher.agent import Guesser, Learner, Parts
 
@@ -402,3 +411,20 @@ def test_a_second_ctrl_c_in_the_final_save_tells_of_the_crash_before(tmp_path: P
         go(Parts(agent_fails_at=3), tmp_path, state_metadata=press_twice)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert states(tmp_path) == []
+
+
+@pytest.mark.parametrize("shrink", [False, True])
+def test_numbers_are_shrunk_on_request(tmp_path: Path, *, shrink: bool) -> None:
+    class Heavy(Guesser):
+        weights = np.random.default_rng(0).normal(size=500_000).astype(np.float32)
+
+        @override
+        def save_state(self, path: Path) -> None:
+            super().save_state(path)
+            write_tree(self.weights, path.with_name("weights.tree"))
+
+    parts = Parts()
+    parts.models = {"guesser": parts.guesser, "heavy": Heavy()}
+    go(parts, tmp_path, max_uptime=0.2, shrink=shrink)
+    (state,) = states(tmp_path)
+    assert (state.stored_size < 0.9 * Heavy.weights.nbytes) is shrink
