@@ -17,7 +17,6 @@ from statevault.codecs.pickles import (
 )
 from statevault.codecs.seal import MAX_SEAL_SIZE, Seal, SealWriter, find_seal
 from statevault.codecs.shuffle import shuffle, unshuffle
-from statevault.codecs.spare_files import SpareFiles, reusing
 from statevault.codecs.tree.decode import decode_tree
 from statevault.codecs.tree.encode import encode_tree
 from statevault.codecs.tree.file import holds_pickle, read_tree, segment_boundaries, write_tree
@@ -31,7 +30,6 @@ __all__ = [
     "PicklePolicy",
     "Seal",
     "SealWriter",
-    "SpareFiles",
     "compress_chunk",
     "current_pickle_policy",
     "decode_tree",
@@ -45,7 +43,6 @@ __all__ = [
     "looks_like_pickle",
     "pickle_policy",
     "read_tree",
-    "reusing",
     "save_pickle",
     "segment_boundaries",
     "shuffle",

@@ -14,7 +14,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
 
-from statevault.codecs import holds_pickle, pickle_policy, reusing, segment_boundaries
+from statevault.codecs import holds_pickle, pickle_policy, segment_boundaries
+from statevault.codecs.spare_files import reusing
 from statevault.errors import InvalidNameError, StagingSpaceError, UnsupportedTypeError
 from statevault.format.names import check_logical_path
 from statevault.state_persistence.file_content import LocalContent, StateFile

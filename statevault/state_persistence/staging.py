@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from statevault.codecs import SpareFiles
+from statevault.codecs.spare_files import SpareFiles
 from statevault.errors import StagingSpaceError
 
 __all__ = ["Staging"]

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from statevault.codecs import SpareFiles, read_tree, reusing, write_tree
-from statevault.codecs.spare_files import open_to_write
+from statevault.codecs import read_tree, write_tree
+from statevault.codecs.spare_files import SpareFiles, open_to_write, reusing
 
 MIB = 1024**2
 

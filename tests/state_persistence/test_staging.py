@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from statevault.codecs import reusing, write_tree
+from statevault.codecs import write_tree
+from statevault.codecs.spare_files import reusing
 from statevault.errors import StagingSpaceError
 from statevault.state_persistence import StateStore
 from statevault.state_persistence.staging import Staging
