@@ -6,6 +6,7 @@ find and to clear first. Who waits for a snapshot of large tensors waits for lit
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import secrets
@@ -18,9 +19,12 @@ from pathlib import Path
 
 __all__ = ["SpareFiles", "open_to_write", "reusing"]
 
+_logger = logging.getLogger(__name__)
 _WRITE_BUFFER = 256 * 1024
 _LARGE = 1024**2
 _MOST_TOO_LARGE = 1.25
+# Each keeps a descriptor of the process open.
+_MOST_FILES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +41,17 @@ class _Written:
 
 
 class SpareFiles:
-    """The spare files of one folder. May be used by several threads.
+    """The spare files of one process. May be used by several threads.
 
     Args:
-        folder: A folder in memory (tmpfs), which belongs to this process alone; it is made when it is needed.
+        home: A folder in memory (tmpfs), which belongs to this process alone: only what is written below it is written
+            over what lies there.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._folder = home / "spare"
+        self._process = os.getpid()
         self._lock = threading.Lock()
         # Oldest first.
         self._spares: list[_Spare] = []
@@ -56,6 +63,10 @@ class SpareFiles:
     def size(self) -> int:
         """Bytes that lie ready."""
         return sum(spare.size for spare in self._spares)
+
+    def serves(self, path: Path) -> bool:
+        """Whether a file lies where spare files may take its name, and this is the process that they belong to."""
+        return path.is_relative_to(self._home) and os.getpid() == self._process
 
     def note(self, path: Path, descriptor: int, mapped: mmap.mmap | None = None) -> None:
         """Remember a file that was written.
@@ -69,36 +80,31 @@ class SpareFiles:
             self._written[os.fstat(descriptor).st_ino] = _Written(path.parent, mapped)
 
     def wrote(self, path: Path) -> bool:
-        """Whether a file was written through here, and is nobody's who could write on."""
+        """Whether a file below the home was written through here, and is nobody's who could write on."""
+        status = path.stat()
         with self._lock:
-            return path.stat().st_ino in self._written
+            return status.st_nlink == 1 and status.st_ino in self._written
 
     def recycle(self, folder: Path) -> None:
         """Keep the large files below a folder that nobody needs any more, and of those before only as much again.
 
         It takes some time, for the sake of the thread that writes the next ones.
         """
+        found = [spare for spare in map(self._spare, _large_files(folder)) if spare is not None]
         with self._lock:
-            wanted = 0
-            for path, size, inode in _large_files(folder):
-                written = self._written.pop(inode, None)
-                if written is None:
-                    continue
-                self._folder.mkdir(mode=0o700, exist_ok=True)
-                kept = path.rename(self._folder / secrets.token_hex(8))
-                self._spares.append(_Spare(kept, size, written.mapped or _mapped(kept)))
-                wanted += size
             # What was written there and removed since is mapped for nothing.
             for inode in [inode for inode, written in self._written.items() if written.folder.is_relative_to(folder)]:
                 _close(self._written.pop(inode).mapped)
-            while self.size > wanted:
+            self._spares += found
+            wanted = sum(spare.size for spare in found)
+            while self.size > wanted or len(self._spares) > _MOST_FILES:
                 _remove(self._spares.pop(0))
 
     def take(self, target: Path, size: int) -> mmap.mmap | None:
         """Give a spare file another name.
 
         Args:
-            target: The name.
+            target: The name, below the home.
             size: Bytes that will be written.
 
         Returns:
@@ -110,12 +116,17 @@ class SpareFiles:
                 return None
             spare = min(fitting, key=lambda spare: spare.size)
             self._spares.remove(spare)
+        try:
             spare.path.rename(target)
-        if spare.size == size:
-            return spare.mapped
-        _close(spare.mapped)
-        os.truncate(target, size)
-        return _mapped(target)
+            if spare.size == size:
+                return spare.mapped
+            os.truncate(target, size)
+            return _mapped(target)
+        except OSError as error:
+            _logger.debug("No spare file for %s: %s", target, error)
+            spare.path.unlink(missing_ok=True)
+            target.unlink(missing_ok=True)
+            return None
 
     def clear(self) -> None:
         """Give the memory back."""
@@ -126,6 +137,21 @@ class SpareFiles:
                 _close(written.mapped)
             self._spares.clear()
             self._written.clear()
+
+    def _spare(self, file: tuple[Path, int, int]) -> _Spare | None:
+        path, size, inode = file
+        with self._lock:
+            written = self._written.pop(inode, None)
+        if written is None:
+            return None
+        try:
+            mapped = written.mapped or _mapped(path)
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            return _Spare(path.rename(self._folder / secrets.token_hex(8)), size, mapped)
+        except OSError as error:
+            # It is removed with its folder.
+            _logger.debug("%s is not kept: %s", path, error)
+            return None
 
 
 _current: ContextVar[SpareFiles | None] = ContextVar("statevault_spare_files", default=None)
@@ -156,6 +182,8 @@ def open_to_write(path: Path, size: int) -> Iterator[Callable[[bytes | memoryvie
         OSError: The file can't be written.
     """
     spares = _current.get() if size >= _LARGE else None
+    if spares is not None and not spares.serves(path):
+        spares = None
     mapped = None if spares is None else spares.take(path, size)
     if spares is None or mapped is None:
         with path.open("wb", buffering=_WRITE_BUFFER) as file:
@@ -184,13 +212,16 @@ class _Writer:
         self._at += source.size
 
 
-def _large_files(folder: Path) -> Iterator[tuple[Path, int, int]]:
+def _large_files(folder: Path) -> list[tuple[Path, int, int]]:
+    """The path, size and inode of the largest files that have one name, largest last."""
+    found = []
     for parent, _, names in os.walk(folder):
         for name in names:
             path = Path(parent, name)
             status = path.lstat()
             if status.st_size >= _LARGE and status.st_nlink == 1:
-                yield path, status.st_size, status.st_ino
+                found.append((path, status.st_size, status.st_ino))
+    return sorted(found, key=lambda file: file[1])[-_MOST_FILES:]
 
 
 def _mapped(path: Path) -> mmap.mmap:

@@ -179,6 +179,8 @@ class LocalContent:
         """Open the file; gives what reads the chunk of a number."""
         with self._path.open("rb") as opened:
             if self._is_final:
+                if os.fstat(opened.fileno()).st_size != self._plan[-1][1]:
+                    raise self._became_shorter()
                 # Closed with the last chunk of it.
                 mapped = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
                 yield lambda number: mapped[slice(*self._plan[number])]
@@ -188,8 +190,11 @@ class LocalContent:
     def _copy(self, descriptor: int, start: int, end: int) -> bytes:
         raw = os.pread(descriptor, end - start, start)
         if len(raw) != end - start:
-            raise UnsupportedTypeError(
-                f"{self._name!r} became shorter after it was saved: a component must let go of its files "
-                "when its save_state returns"
-            )
+            raise self._became_shorter()
         return raw
+
+    def _became_shorter(self) -> UnsupportedTypeError:
+        return UnsupportedTypeError(
+            f"{self._name!r} became shorter after it was saved: a component must let go of its files "
+            "when its save_state returns"
+        )

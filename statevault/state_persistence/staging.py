@@ -17,6 +17,7 @@ import shutil
 import stat
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,7 +34,6 @@ _MARGIN = 64 * 1024**2
 _MODE_PRIVATE = 0o700
 _LOCK_NAME = re.compile(r"\d+-[0-9a-f]{8}\.lock")
 _UNKNOWN_SIZE = 1024**3
-_SPARES = "spare"
 _CGROUPS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
@@ -58,7 +58,9 @@ class Staging:
         self._folder = folder
         self._held: dict[Path, _Held] = {}
         self._lock = threading.Lock()
-        self._pid = os.getpid()
+        # Also of a store that nobody closes: memory must not stay in use after the process.
+        weakref.finalize(self, _clear_spares, self._held)
+        _all.add(self)
 
     def roots(self, size: int) -> list[Path]:
         """Where a folder of `size` bytes (0: not known) may be made, best first.
@@ -115,19 +117,25 @@ class Staging:
 
     def spares(self, path: Path) -> SpareFiles | None:
         """What the files of a folder that :meth:`make` made may be written over; None where it gains nothing."""
-        held = next((held for held in self._held.values() if path.parent == held.folder), None)
+        held = next((held for held in list(self._held.values()) if path.parent == held.folder), None)
         return None if held is None else held.spares
 
     def close(self) -> None:
         """Remove all folders of this process and let go of the locks."""
-        if self._pid == os.getpid():
-            for held in self._held.values():
-                if held.spares is not None:
-                    held.spares.clear()
-                _remove(held.folder)
-                with suppress(FileNotFoundError):
-                    held.folder.with_suffix(".lock").unlink()
-                os.close(held.lock)
+        _clear_spares(self._held)
+        for held in self._held.values():
+            _remove(held.folder)
+            with suppress(FileNotFoundError):
+                held.folder.with_suffix(".lock").unlink()
+            os.close(held.lock)
+        self._held.clear()
+
+    def forget(self) -> None:
+        """Hold nothing, in a forked child: the folders are its parent's, and so is the state of the lock."""
+        self._lock = threading.Lock()
+        for held in self._held.values():
+            # The parent's descriptor keeps the lock, and the folder is the parent's to remove.
+            os.close(held.lock)
         self._held.clear()
 
     def _has_room(self, root: Path, size: int) -> bool:
@@ -140,18 +148,32 @@ class Staging:
 
     def _own(self, root: Path) -> Path:
         """The folder of this process below a root, made and locked at the first use."""
-        if self._pid != os.getpid():  # a forked child: the folders are its parent's, and so is the lock's state
-            self._pid = os.getpid()
-            self._lock = threading.Lock()
-            self._held = {}
         with self._lock:
             if root not in self._held:
                 _make_private(root)
                 sweep(root)
                 lock, folder = _hold(root)
-                spares = SpareFiles(folder / _SPARES) if root.is_relative_to(_SHARED_MEMORY) else None
+                spares = SpareFiles(folder) if root.is_relative_to(_SHARED_MEMORY) else None
                 self._held[root] = _Held(lock, folder, spares)
             return self._held[root].folder
+
+
+# Weakly, so that each ends when its store does.
+_all: weakref.WeakSet[Staging] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for staging in list(_all):
+        staging.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
+def _clear_spares(held: dict[Path, _Held]) -> None:
+    for each in list(held.values()):
+        if each.spares is not None:
+            each.spares.clear()
 
 
 def sweep(root: Path) -> None:

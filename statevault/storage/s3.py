@@ -127,7 +127,7 @@ class S3Storage(Storage):
             if not is_out_of_range(error) or check_range(self.head(key).size, start, end, url=self.url, key=key):
                 raise
             return b""
-        size = object_size(answer.get("ContentRange"), int(answer["ContentLength"]))
+        size = object_size(answer.get("ContentRange"), int(answer.get("ContentLength", len(data))))
         check_length(len(data), size, start, end, url=self.url, key=key)
         return data
 
@@ -227,10 +227,9 @@ class S3Storage(Storage):
         self._call(put, what, key)
 
     def _put_big(self, name: str, key: str, what: str, parts: Iterator[Part], condition: dict[str, str]) -> None:
-        def translate(error: BaseException) -> StorageError:
-            return self._translated(error, key, what)
-
-        MultipartUpload(self._client.get(), self._bucket, name, translate=translate).send(parts, condition=condition)
+        MultipartUpload(lambda request: self._call(request, what, key), self._bucket, name).send(
+            parts, condition=condition
+        )
 
     def _holds(self, key: str, sent: _Sent) -> bool:
         """Whether the object under the key has the bytes that were sent."""

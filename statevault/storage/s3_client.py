@@ -54,7 +54,7 @@ class S3Client:
             Exception: Whatever botocore raises.
         """
         request = cast("Callable[..., dict[str, Any]]", getattr(self._client, method))
-        return request(**self._extra_of(method), **parameters)
+        return request(**{**self._extra_of(method), **parameters})
 
     def _extra_of(self, method: str) -> dict[str, Any]:
         """What the user wants to be said in each request that knows it."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import closing
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 __all__ = ["Part", "SentBody", "StoppedError", "received"]
@@ -35,7 +37,8 @@ class SentBody:
     """
 
     def __init__(self, part: Part, stop: threading.Event | None = None) -> None:
-        self._part = part
+        self._pieces = [piece for piece in part if piece.nbytes]
+        self._ends = list(accumulate(piece.nbytes for piece in self._pieces))
         self._stop = stop
         self._at = 0
 
@@ -47,18 +50,18 @@ class SentBody:
         """
         if self._stop is not None and self._stop.is_set():
             raise StoppedError
-        start = self._at
-        for piece in self._part:
-            if start < piece.nbytes:
-                found = piece[start : start + max(size, _SEND_BYTES)]
-                self._at += found.nbytes
-                return found
-            start -= piece.nbytes
-        return memoryview(b"")
+        number = bisect_right(self._ends, self._at)
+        if number == len(self._pieces):
+            return memoryview(b"")
+        piece = self._pieces[number]
+        start = self._at - (self._ends[number] - piece.nbytes)
+        found = piece[start : start + max(size, _SEND_BYTES)]
+        self._at += found.nbytes
+        return found
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a place in the bytes."""
-        size = sum(piece.nbytes for piece in self._part)
+        size = self._ends[-1] if self._ends else 0
         self._at = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: size}[whence] + offset
         return self._at
 

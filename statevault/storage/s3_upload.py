@@ -43,18 +43,14 @@ class MultipartUpload:
     """One upload, whose parts are hashed and sent by threads of its own.
 
     Args:
-        client: To S3.
+        ask: Makes a request with the client that it hands out, and raises only errors of statevault.
         bucket: Where.
         key: The object's whole key in the bucket.
-        translate: Makes an error of statevault from any other.
     """
 
-    def __init__(
-        self, client: S3Client, bucket: str, key: str, *, translate: Callable[[BaseException], StorageError]
-    ) -> None:
-        self._client = client
+    def __init__(self, ask: Callable[[Callable[[S3Client], Any]], Any], bucket: str, key: str) -> None:
+        self._call = ask
         self._target = {"Bucket": bucket, "Key": key}
-        self._translate = translate
         self._given_up = threading.Event()
 
     def send(self, parts: Iterator[Part], *, condition: dict[str, str]) -> None:
@@ -78,15 +74,17 @@ class MultipartUpload:
             raise
 
     def _ask(self, method: str, **parameters: Any) -> Any:
-        try:
-            return self._client.call(method, **self._target, **parameters)
-        except Exception as error:
-            raise self._translate(error) from error
+        return self._call(lambda client: client.call(method, **self._target, **parameters))
 
     def _send_part(self, number: int, data: Part) -> dict[str, Any]:
         for left in reversed(range(_PART_TRIES)):
             try:
-                answer = self._ask("upload_part", PartNumber=number, Body=SentBody(data, self._given_up))
+                answer = self._call(
+                    # A body for each request: one that is made again begins anew.
+                    lambda client: client.call(
+                        "upload_part", **self._target, PartNumber=number, Body=SentBody(data, self._given_up)
+                    )
+                )
                 return {"PartNumber": number, "ETag": answer["ETag"]}
             except StorageError as error:
                 # Here, not around the whole put: its bytes may come from an iterator that runs only once.

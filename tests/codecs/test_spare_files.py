@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from statevault.codecs import read_tree, write_tree
+from statevault.codecs import read_tree, spare_files, write_tree
 from statevault.codecs.spare_files import SpareFiles, open_to_write, reusing
 
 MIB = 1024**2
@@ -32,7 +33,7 @@ class Snapshots:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.spares = SpareFiles(folder / "spare")
+        self.spares = SpareFiles(folder)
         self.number = 0
 
     def write(self, **values: object) -> Path:
@@ -58,6 +59,10 @@ def snapshots(folder: Path) -> Iterator[Snapshots]:
 
 def noise(size: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def mapped_files(folder: Path) -> int:
@@ -150,6 +155,74 @@ def test_a_write_that_fails_in_the_middle_keeps_nothing(snapshots: Snapshots) ->
     assert mapped_files(snapshots.folder) == 0
     snapshots.discard(path)
     assert snapshots.spares.size == 0
+
+
+def test_only_so_many_files_are_kept_open(snapshots: Snapshots) -> None:
+    """Each costs a descriptor, of which a process has few."""
+    for _ in range(2):
+        before = open_files()
+        snapshots.discard(snapshots.write(**{f"file{number}": bytes(MIB) for number in range(40)}))
+        assert open_files() <= before + 32
+        assert mapped_files(snapshots.folder) == len(list((snapshots.folder / "spare").iterdir())) == 32
+
+
+def test_what_can_not_be_mapped_is_not_kept(snapshots: Snapshots, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    path = snapshots.write(model=noise(2 * MIB))
+    with monkeypatch.context() as patch:
+        patch.setattr(spare_files, "_mapped", fail)
+        snapshots.discard(path)
+    assert snapshots.spares.size == 0
+    assert sum(path.stat().st_size for path in snapshots.folder.rglob("*") if path.is_file()) == 0
+
+
+def test_a_spare_file_that_is_lost_or_can_not_be_mapped_again_is_done_without(
+    snapshots: Snapshots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshots.discard(snapshots.write(model=noise(2 * MIB)))
+    next((snapshots.folder / "spare").iterdir()).unlink()
+    path = snapshots.write(model=noise(2 * MIB, 1))
+    assert np.array_equal(read_tree(path / "model"), noise(2 * MIB, 1))
+    snapshots.discard(path)
+
+    def fail(path: Path) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spare_files, "_mapped", fail)
+        path = snapshots.write(model=noise(2 * MIB - 5000, 2))
+    assert np.array_equal(read_tree(path / "model"), noise(2 * MIB - 5000, 2))
+    assert (path / "model").stat().st_size < 2 * MIB
+
+
+def test_files_elsewhere_are_written_as_ever(snapshots: Snapshots, tmp_path: Path) -> None:
+    """As those of a component that keeps something for itself, perhaps on another disk."""
+    for seed in range(2):
+        path = snapshots.write(model=noise(2 * MIB, seed))
+        with reusing(snapshots.spares):
+            write_tree(noise(2 * MIB, seed + 10), tmp_path / "cache")
+        assert not snapshots.spares.wrote(tmp_path / "cache")
+        assert snapshots.spares.wrote(path / "model")
+        snapshots.discard(path)
+        assert np.array_equal(read_tree(tmp_path / "cache"), noise(2 * MIB, seed + 10))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of what is tested here
+def test_a_child_writes_over_nothing_of_its_parents(snapshots: Snapshots) -> None:
+    snapshots.discard(snapshots.write(model=noise(2 * MIB)))
+    before = snapshots.spares.size
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = int(snapshots.spares.size != before or not snapshots.write(model=noise(2 * MIB)).exists())
+            status += int(snapshots.spares.size != before)
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert len(list((snapshots.folder / "spare").iterdir())) == 1
 
 
 def test_outside_of_a_snapshot_nothing_is_used_again(snapshots: Snapshots) -> None:

@@ -21,7 +21,7 @@ from statevault.errors import (
 )
 from statevault.format.keys import FORMAT_KEY, session_key
 from statevault.format.records import SessionRecord
-from statevault.state_persistence import StateStore, commit
+from statevault.state_persistence import StateStore, commit, write_tree
 from statevault.state_persistence.catalog import Catalog
 from statevault.state_persistence.prune import prune
 from statevault.storage import Body, ObjectInfo
@@ -339,8 +339,21 @@ class Truncating(Folder):
         self.path = path / "weights.bin"
 
 
-def test_a_file_that_shrinks_after_the_snapshot_fails_the_save_and_not_the_process(tmp_path: Path) -> None:
-    component = Truncating({"weights.bin": bytes(3_000_000)})
+class TruncatingTree(Truncating):
+    """As above, a file that lies in memory and is read from there."""
+
+    @override
+    def save_state(self, path: Path) -> None:
+        path.mkdir()
+        self.path = path / "weights.tree"
+        write_tree(bytes(3_000_000), self.path)
+
+
+@pytest.mark.parametrize("kind", [Truncating, TruncatingTree])
+def test_a_file_that_shrinks_after_the_snapshot_fails_the_save_and_not_the_process(
+    tmp_path: Path, kind: type[Truncating]
+) -> None:
+    component = kind({"weights.bin": bytes(3_000_000)})
 
     class Cutting(DictStorage):
         @override
@@ -350,7 +363,7 @@ def test_a_file_that_shrinks_after_the_snapshot_fails_the_save_and_not_the_proce
                     file.truncate(10)
             return super().put(key, body, create_only=create_only)
 
-    with StateStore(Cutting(), staging_dir=tmp_path) as store:
+    with StateStore(Cutting(), staging_dir=tmp_path if kind is Truncating else None) as store:
         store.register("component", component)
         with pytest.raises(UnsupportedTypeError, match="became shorter"):
             store.save_state()

@@ -107,6 +107,67 @@ def held_in_memory(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no folder in memory here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of what is tested here
+def test_a_child_leaves_its_parents_memory_alone_and_does_not_hold_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    staging = Staging()
+    folder = staging.make(staging.roots(4 << 20)[0])
+    with reusing(staging.spares(folder)):
+        write_tree(bytes(4 << 20), folder / "model")
+    staging.recycle(folder)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            monkeypatch.setattr("statevault.state_persistence.staging._available_memory", lambda: 0)
+            staging.roots(0)
+            staging.close()
+            status = sum(str(folder.parent) in line for line in Path("/proc/self/maps").read_text().splitlines())
+            os.read(read, 1)
+        finally:
+            os._exit(status)
+    try:
+        assert held_in_memory(folder.parent) > 4 << 20
+        lock = folder.parent.with_suffix(".lock")
+        staging.close()
+        assert not lock.exists()
+        assert not folder.parent.exists()
+    finally:
+        os.write(write, b"x")
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no folder in memory here")
+@pytest.mark.parametrize("ends", ["", "del store; import gc; gc.collect(); print('left', flush=True); os.read(0, 1)"])
+def test_a_store_that_nobody_closes_keeps_no_memory(tmp_path: Path, ends: str) -> None:
+    script = f"""
+import os, sys
+from statevault import PersistentStateMixin, StateStore, write_tree
+
+class Part(PersistentStateMixin):
+    def save_state(self, path):
+        write_tree(os.urandom(4 << 20), path.with_suffix(".tree"))
+
+store = StateStore({str(tmp_path)!r})
+store.register("part", Part())
+store.save_state()
+(held,) = store._staging._held.values()
+print(held.folder, held.spares.size, flush=True)
+{ends}
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    folder, size = process.stdout.readline().split()
+    assert int(size) > 4 << 20
+    if ends:
+        assert process.stdout.readline() == "left\n"
+        assert held_in_memory(Path(folder)) == 0
+    process.communicate("x")
+    assert process.returncode == 0
+    assert held_in_memory(Path(folder)) == 0
+
+
 def test_on_disk_nothing_is_kept(tmp_path: Path) -> None:
     staging = Staging(tmp_path)
     folder = staging.make(staging.roots(0)[0])
