@@ -106,7 +106,16 @@ def _connect(options: Any) -> Any:
     )
     # It would wait before each body for the server's consent, for a second where a server gives none.
     client.meta.events.unregister("before-call.s3", botocore.handlers.add_expect_header)
+    client.meta.events.register_first("needs-retry.s3.HeadBucket", _take_redirect_as_answer)
     return client
+
+
+def _take_redirect_as_answer(request_dict: dict[str, Any], **_: Any) -> None:
+    """Keep botocore from asking where a bucket lies in order to find out where the bucket lies.
+
+    A server that redirects everything and names no region would be asked until the stack is full.
+    """
+    request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _session(options: Any) -> Any:

@@ -231,6 +231,35 @@ def test_a_body_that_is_stopped_gives_no_more() -> None:
         body.read(1)
 
 
+def test_a_server_that_redirects_without_saying_where_to_is_asked_twice() -> None:
+    requests = []
+
+    def answer(request: ScriptedRequest) -> ScriptedAnswer:
+        requests.append((request.method, request.path))
+        return ScriptedAnswer(301, b"<Error><Code>PermanentRedirect</Code></Error>")
+
+    with scripted_server(answer) as server, pytest.raises(StorageError, match="AWS_REGION"):
+        opened(server, key="k", secret="s").get("key")
+    assert requests == [("GET", "/bucket/root/key"), ("HEAD", "/bucket")]
+
+
+def test_a_bucket_in_another_region_is_found() -> None:
+    regions = []
+
+    def answer(request: ScriptedRequest) -> ScriptedAnswer:
+        region = request.headers["Authorization"].split("/")[2]
+        regions.append((request.method, region))
+        if region == "eu-north-1":
+            return ScriptedAnswer(200, b"content")
+        body = b"<Error><Code>PermanentRedirect</Code></Error>"
+        return ScriptedAnswer(301, body, {"x-amz-bucket-region": "eu-north-1"} if request.method == "HEAD" else {})
+
+    with scripted_server(answer) as server:
+        storage = opened(server, key="k", secret="s", client_kwargs={"region_name": "us-east-1"})
+        assert [storage.get("key"), storage.get("key")] == [b"content", b"content"]
+    assert regions == [("GET", "us-east-1"), ("HEAD", "us-east-1"), *[("GET", "eu-north-1")] * 2]
+
+
 def test_a_connection_is_used_again(bucket: Bucket, endpoint: str) -> None:
     storage = opened(endpoint, key="k", secret="s")
     connections = set()
