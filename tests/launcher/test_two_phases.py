@@ -174,6 +174,12 @@ class _Only:
         self.agent.load_state(path / "agent")
 
 
+def once_after(times: int) -> Callable[[], bool]:
+    """A save condition that holds a single time, after it was asked so many times."""
+    answers = iter([False] * times + [True])
+    return lambda: next(answers, False)
+
+
 def test_the_agent_acts_on_while_the_training_side_is_saved(tmp_path: Path) -> None:
     actor, trainer = Actor(), Counting()
     acted: list[int] = []
@@ -188,12 +194,11 @@ def test_the_agent_acts_on_while_the_training_side_is_saved(tmp_path: Path) -> N
 
     # A trainer, which is saved after the buffers: what the agent collects meanwhile has to wait.
     trainer.while_saving = save_slowly
-    saves = iter([False] * 20 + [True])
     run(
         tmp_path,
         actor=actor,
         trainer=trainer,
-        save_state_condition=lambda: next(saves, False),
+        save_state_condition=once_after(20),
         max_uptime=3.0,
     )
     assert acted
@@ -217,13 +222,12 @@ def test_an_agent_that_fails_between_the_phases_leaves_its_last_state(tmp_path: 
             time.sleep(0.001)
 
     trainer.while_saving = wait_for_the_end
-    saves = iter([False] * 20 + [True])
     with pytest.raises(ZeroDivisionError):
         run(
             tmp_path,
             actor=actor,
             trainer=trainer,
-            save_state_condition=lambda: next(saves, False),
+            save_state_condition=once_after(20),
             max_uptime=20.0,
         )
     with StateStore(tmp_path) as store:
@@ -264,7 +268,6 @@ def test_a_model_of_the_agents_own_is_saved_while_it_stands_still(tmp_path: Path
         moved.append(actor.steps != before)
 
     own.while_saving = watch
-    saves = iter([False] * 20 + [True])
     launch(
         Interaction(actor, Nowhere()),
         models={"own": own},
@@ -272,7 +275,7 @@ def test_a_model_of_the_agents_own_is_saved_while_it_stands_still(tmp_path: Path
         config=LaunchConfig(
             states_dir=tmp_path,
             web_api_address=None,
-            save_state_condition=lambda: next(saves, False),
+            save_state_condition=once_after(20),
             max_uptime=2.0,
         ),
     )

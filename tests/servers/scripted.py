@@ -16,12 +16,17 @@ __all__ = ["ScriptedAnswer", "ScriptedRequest", "scripted_server"]
 
 @dataclass(frozen=True, slots=True)
 class ScriptedRequest:
-    """What the client sent."""
+    """What the client sent.
+
+    Attributes:
+        port: From which it came; each connection has one of its own.
+    """
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
+    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,9 @@ def scripted_server(answer: Callable[[ScriptedRequest], ScriptedAnswer]) -> Iter
 
         def _answer(self) -> None:
             size = int(self.headers.get("Content-Length") or 0)
-            request = ScriptedRequest(self.command, self.path, dict(self.headers), self.rfile.read(size))
+            request = ScriptedRequest(
+                self.command, self.path, dict(self.headers), self.rfile.read(size), self.client_address[1]
+            )
             said = answer(request)
             if said.after is not None:
                 said.after.wait()

@@ -116,7 +116,7 @@ def test_options_of_its_event_loop_are_left_out(endpoint: str) -> None:
 
 
 def test_what_a_call_says_itself_wins(bucket: Bucket, endpoint: str) -> None:
-    opened(endpoint, key="k", secret="s", s3_additional_kwargs={"IfNoneMatch": "x", "Bucket": "other"}).put("key", b"x")
+    opened(endpoint, key="k", secret="s", s3_additional_kwargs={"Bucket": "other"}).put("key", b"x")
     assert bucket.requests[0].path == "/bucket/root/key"
 
 
@@ -159,10 +159,8 @@ def test_the_hash_of_a_body_can_be_left_out(bucket: Bucket, endpoint: str) -> No
 def test_a_body_that_comes_too_slowly_is_a_timeout_also_if_it_never_stands_still() -> None:
     with scripted_server(lambda _: ScriptedAnswer(200, bytes(60), drips_s=0.1)) as endpoint:
         storage = opened(endpoint, key="k", secret="s", config_kwargs={"read_timeout": 0.5})
-        began = time.monotonic()
         with pytest.raises(StorageTimeoutError, match="of 60 bytes came in time") as caught:
             storage.get("key", 0, 60)
-        assert time.monotonic() - began < 5
         assert caught.value.transient
 
 
@@ -262,11 +260,10 @@ def test_a_bucket_in_another_region_is_found() -> None:
 
 def test_a_connection_is_used_again(bucket: Bucket, endpoint: str) -> None:
     storage = opened(endpoint, key="k", secret="s")
-    connections = set()
     for _ in range(3):
         storage.get("key")
-        connections.add(threading.active_count())
-    assert len(connections) == 1, "the server has a thread for each connection"
+        storage.put("key", b"x")
+    assert len({request.port for request in bucket.requests}) == 1
 
 
 def test_a_server_that_is_no_server_is_unreachable(endpoint: str) -> None:
