@@ -21,6 +21,7 @@ from statevault.codecs.tree.decode import decode_tree
 from statevault.codecs.tree.encode import encode_tree
 from statevault.codecs.tree.file import holds_pickle, read_tree, segment_boundaries, write_tree
 from statevault.codecs.tree.layout import EncodedTree
+from statevault.codecs.tree.unchanging import Unchanging
 
 __all__ = [
     "DIGEST_SIZE",
@@ -30,6 +31,7 @@ __all__ = [
     "PicklePolicy",
     "Seal",
     "SealWriter",
+    "Unchanging",
     "compress_chunk",
     "current_pickle_policy",
     "decode_tree",

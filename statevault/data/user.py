@@ -130,7 +130,7 @@ class DataUser(PersistentStateMixin, Generic[R]):
             self.update()
             path.mkdir(exist_ok=True)
             self._buffer.save_state(path / "buffer")
-            write_tree(self._timestamps.record(), path / "timestamps.tree")
+            write_tree(self._timestamps.record(), path / "timestamps.tree", held=True)
 
     def save_early(self, path: Path) -> None:
         """Do what :meth:`save_state` does, while samples may still be collected: they go on waiting."""
@@ -149,7 +149,7 @@ class DataUser(PersistentStateMixin, Generic[R]):
             try:
                 if self._moved == self._moved_at_save:
                     if waiting:
-                        write_tree(waiting, path / _WAITING)
+                        write_tree(waiting, path / _WAITING, held=True)
                     return
             except (UnsupportedTypeError, PickleNotAllowedError):
                 pass  # only the buffer knows how to store such samples

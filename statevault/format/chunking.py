@@ -25,8 +25,8 @@ def plan_chunks(size: int, boundaries: Sequence[int] = ()) -> Iterator[tuple[int
 
     Args:
         size: Bytes of the file.
-        boundaries: Where its segments begin, ascending. A cut at the start of each larger segment makes the chunks
-            of an unchanged tensor the same from save to save, also when what lies before it grew.
+        boundaries: Where its segments begin, ascending. Cuts at the start and at the end of each larger segment make
+            the chunks of an unchanged tensor the same from save to save, also when what lies beside it changed.
 
     Yields:
         ``(start, end)`` of each chunk, in order and without gaps; nothing for an empty file.
@@ -41,8 +41,10 @@ def _pieces(size: int, boundaries: Sequence[int]) -> Iterator[tuple[int, int]]:
     start = 0
     ends = [*boundaries[1:], size]
     for begin, end in zip(boundaries, ends, strict=True) if boundaries else ():
-        if end - begin >= _MIN_SEGMENT and begin > start:
-            yield start, begin
-            start = begin
+        if end - begin >= _MIN_SEGMENT:
+            if begin > start:
+                yield start, begin
+            yield begin, end
+            start = end
     if size > start:
         yield start, size

@@ -15,10 +15,12 @@ from time import perf_counter
 from typing import TypeVar
 
 from statevault.codecs import holds_pickle, pickle_policy, segment_boundaries
-from statevault.codecs.spare_files import reusing
+from statevault.codecs.tree.held import HeldTree, holding
 from statevault.errors import InvalidNameError, StagingSpaceError, UnsupportedTypeError
 from statevault.format.names import check_logical_path
-from statevault.state_persistence.file_content import LocalContent, StateFile
+from statevault.state_persistence.file_content import FileContent, StateFile
+from statevault.state_persistence.held_content import HeldContent
+from statevault.state_persistence.local_content import LocalContent
 from statevault.state_persistence.mixin import PersistentState, PhasedState
 from statevault.state_persistence.staging import Staging
 
@@ -45,11 +47,11 @@ class SnapshotFile:
     Attributes:
         component: Index of its component.
         logical_path: Its path in the state.
-        path: Where it lies now.
+        path: Where it lies now, or what stands for it.
         size: Bytes.
         holds_pickle: Whether there are pickles in it, as far as that can be seen.
         needs_allow_pickle: Whether they are such that statevault itself reads.
-        is_final: Whether it lies in memory, and nobody has it open who could change it.
+        held: The tree file, if it is held in memory.
     """
 
     component: int
@@ -58,11 +60,13 @@ class SnapshotFile:
     size: int
     holds_pickle: bool
     needs_allow_pickle: bool
-    is_final: bool = False
+    held: HeldTree | None = None
 
-    def content(self, encoders: ThreadPoolExecutor) -> LocalContent:
+    def content(self, encoders: ThreadPoolExecutor) -> FileContent:
         """Its bytes, to be uploaded."""
-        return LocalContent(self.path, self.size, name=self.logical_path, encoders=encoders, is_final=self.is_final)
+        if self.held is not None:
+            return HeldContent(self.held, encoders)
+        return LocalContent(self.path, self.size, name=self.logical_path, encoders=encoders)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class Snapshot:
         files: What they wrote, sorted by component and path.
         directories: Folders without files: index of the component, logical path.
         seconds: How long the components took.
+        staged: Bytes for which room was needed: files, and copies in memory.
         discard: What gives the room back.
     """
 
@@ -83,6 +88,7 @@ class Snapshot:
     files: tuple[StateFile, ...]
     directories: tuple[tuple[int, str], ...]
     seconds: float = 0.0
+    staged: int = 0
     discard: Callable[[], None] | None = None
 
     @property
@@ -219,6 +225,7 @@ class Cut:
         self.staging = staging
         self.folder = folder
         self.allow_pickle = allow_pickle
+        self._held = staging.holder(folder)
         self._seconds = 0.0
         self._pickled: set[Path] = set()
         self._saved_early: set[str] = set()
@@ -249,13 +256,14 @@ class Cut:
 
     def discard(self) -> None:
         """Give the room back, or keep it for the next one."""
-        self.staging.recycle(self.folder)
+        self._held.release()
+        self.staging.remove(self.folder)
 
     def _save(self, calls: Mapping[str, Callable[[Path], None]]) -> None:
         began = perf_counter()
         with (
             pickle_policy(allowed=self.allow_pickle, folder=self.folder) as policy,
-            reusing(self.staging.spares(self.folder)),
+            holding(self._held),
         ):
             for index, name in enumerate(self.components):
                 if name not in calls:
@@ -273,22 +281,28 @@ class Cut:
     def _snapshot(self, created_at: datetime) -> Snapshot:
         files: list[SnapshotFile] = []
         directories: list[tuple[int, str]] = []
-        spares = self.staging.spares(self.folder)
         for index in range(len(self.components)):
             for path in walk(self.folder / str(index)):
                 logical_path = check_logical_path(path.relative_to(self.folder / str(index)).as_posix())
                 if path.is_dir():
                     directories.append((index, logical_path))
                 else:
-                    pickled = path in self._pickled or holds_pickle(path)
-                    # A component that calls pickle or torch by itself answers for it by itself, when it loads as well.
-                    ours = path in self._pickled or (pickled and segment_boundaries(path) is not None)
-                    is_final = spares is not None and spares.wrote(path)
-                    files.append(SnapshotFile(index, logical_path, path, path.stat().st_size, pickled, ours, is_final))
+                    files.append(self._file(index, logical_path, path))
         _check_one_owner(files)
+        staged = self._held.copied + sum(file.size for file in files if file.held is None)
         return Snapshot(
-            created_at, tuple(self.components), tuple(files), tuple(directories), self._seconds, self.discard
+            created_at, tuple(self.components), tuple(files), tuple(directories), self._seconds, staged, self.discard
         )
+
+    def _file(self, component: int, logical_path: str, path: Path) -> SnapshotFile:
+        held = self._held.find(path)
+        if held is not None:
+            pickled = held.holds_pickles
+            return SnapshotFile(component, logical_path, path, held.size, pickled, pickled, held)
+        pickled = path in self._pickled or holds_pickle(path)
+        # A component that calls pickle or torch by itself answers for it by itself, when it loads as well.
+        ours = path in self._pickled or (pickled and segment_boundaries(path) is not None)
+        return SnapshotFile(component, logical_path, path, path.stat().st_size, pickled, ours)
 
 
 def walk(folder: Path) -> Iterator[Path]:

@@ -23,7 +23,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from statevault.codecs.spare_files import SpareFiles
+from statevault.codecs.snapshot_memory import SnapshotMemory
+from statevault.codecs.tree.held import HeldTrees
 from statevault.errors import StagingSpaceError
 
 __all__ = ["Staging"]
@@ -34,6 +35,7 @@ _MARGIN = 64 * 1024**2
 _MODE_PRIVATE = 0o700
 _LOCK_NAME = re.compile(r"\d+-[0-9a-f]{8}\.lock")
 _UNKNOWN_SIZE = 1024**3
+_COPIED_BESIDE_DISK = 64 * 1024**2
 _CGROUPS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
@@ -44,7 +46,6 @@ _CGROUPS = (
 class _Held:
     lock: int
     folder: Path
-    spares: SpareFiles | None
 
 
 class Staging:
@@ -58,8 +59,7 @@ class Staging:
         self._folder = folder
         self._held: dict[Path, _Held] = {}
         self._lock = threading.Lock()
-        # Also of a store that nobody closes: memory must not stay in use after the process.
-        weakref.finalize(self, _clear_spares, self._held)
+        self._memory = _new_memory()
         _all.add(self)
 
     def roots(self, size: int) -> list[Path]:
@@ -106,23 +106,14 @@ class Staging:
         """Remove a folder with all that is in it."""
         _remove(path)
 
-    def recycle(self, path: Path) -> None:
-        """Remove a folder; what is large in it is kept to be written over, where it lies in memory."""
-        spares = self.spares(path)
-        if spares is not None:
-            # What can't be kept is removed with the rest.
-            with suppress(OSError):
-                spares.recycle(path)
-        _remove(path)
-
-    def spares(self, path: Path) -> SpareFiles | None:
-        """What the files of a folder that :meth:`make` made may be written over; None where it gains nothing."""
-        held = next((held for held in list(self._held.values()) if path.parent == held.folder), None)
-        return None if held is None else held.spares
+    def holder(self, path: Path) -> HeldTrees:
+        """What holds tree files in memory that components write into a folder which :meth:`make` made."""
+        # Whoever has the folder on disk has little memory, or keeps it for something else.
+        return HeldTrees(path, self._memory, most_copied=None if _is_in_memory(path) else _COPIED_BESIDE_DISK)
 
     def close(self) -> None:
-        """Remove all folders of this process and let go of the locks."""
-        _clear_spares(self._held)
+        """Remove all folders of this process, let go of the locks, and give memory back."""
+        self._memory.clear()
         for held in self._held.values():
             _remove(held.folder)
             with suppress(FileNotFoundError):
@@ -133,6 +124,7 @@ class Staging:
     def forget(self) -> None:
         """Hold nothing, in a forked child: the folders are its parent's, and so is the state of the lock."""
         self._lock = threading.Lock()
+        self._memory = _new_memory()
         for held in self._held.values():
             # The parent's descriptor keeps the lock, and the folder is the parent's to remove.
             os.close(held.lock)
@@ -140,11 +132,12 @@ class Staging:
 
     def _has_room(self, root: Path, size: int) -> bool:
         needed = _needed(root, size) + _MARGIN
-        held = self._held.get(root)
-        if held is not None and held.spares is not None and _room(root) < needed:
-            # Not all components write over what lies there.
-            held.spares.clear()
-        return _room(root) >= needed
+        if not _is_in_memory(root):
+            return _room(root) >= needed
+        if _room(root) + self._memory.spare_size >= needed:
+            return True
+        self._memory.clear()
+        return False
 
     def _own(self, root: Path) -> Path:
         """The folder of this process below a root, made and locked at the first use."""
@@ -153,8 +146,7 @@ class Staging:
                 _make_private(root)
                 sweep(root)
                 lock, folder = _hold(root)
-                spares = SpareFiles(folder) if root.is_relative_to(_SHARED_MEMORY) else None
-                self._held[root] = _Held(lock, folder, spares)
+                self._held[root] = _Held(lock, folder)
             return self._held[root].folder
 
 
@@ -170,10 +162,12 @@ def _forget_all() -> None:
 os.register_at_fork(after_in_child=_forget_all)
 
 
-def _clear_spares(held: dict[Path, _Held]) -> None:
-    for each in list(held.values()):
-        if each.spares is not None:
-            each.spares.clear()
+def _new_memory() -> SnapshotMemory:
+    return SnapshotMemory(lambda: _available_memory() // 2)
+
+
+def _is_in_memory(path: Path) -> bool:
+    return path.is_relative_to(_SHARED_MEMORY)
 
 
 def sweep(root: Path) -> None:
@@ -248,7 +242,7 @@ def _remove(path: Path) -> None:
 
 def _needed(root: Path, size: int) -> int:
     """A state of unknown size is staged in memory only where there is plenty of it."""
-    return _UNKNOWN_SIZE if size == 0 and root.is_relative_to(_SHARED_MEMORY) else size
+    return _UNKNOWN_SIZE if size == 0 and _is_in_memory(root) else size
 
 
 def _room(root: Path) -> int:
@@ -256,7 +250,7 @@ def _room(root: Path) -> int:
     while not root.exists():
         root = root.parent
     free = shutil.disk_usage(root).free
-    if root.is_relative_to(_SHARED_MEMORY):
+    if _is_in_memory(root):
         free = min(free, _available_memory() // 2)
     return free
 

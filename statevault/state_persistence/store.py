@@ -255,7 +255,7 @@ class StateStore(SpooledStates):
         *,
         replaceable: bool,
     ) -> Future[UPath]:
-        self._last_size = snapshot.size
+        self._last_size = snapshot.staged
         try:
             request = SaveRequest(snapshot, name, self._writer, metadata, find_base, compression=self._compression)
             return self._publisher.submit(

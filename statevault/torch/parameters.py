@@ -51,7 +51,7 @@ def save_parameters(module: nn.Module, file: Path) -> None:
     state = module.state_dict()
     # Modules read their version from it, to convert what older ones saved.
     metadata = {name: dict(entry) for name, entry in getattr(state, "_metadata", {}).items()}
-    write_tree({"parameters": dict(state), "metadata": metadata}, file)
+    write_tree({"parameters": dict(state), "metadata": metadata}, file, held=True)
 
 
 def load_parameters(module: nn.Module, file: Path) -> None:

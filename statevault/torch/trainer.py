@@ -144,7 +144,7 @@ class TorchTrainer(Trainer):
                 {name: scheduler.state_dict() for name, scheduler in self._lr_schedulers.items()},
             )
         if saved is not None:
-            write_tree({"optimizers": saved.optimizers, "lr_schedulers": saved.lr_schedulers}, path / _FILE)
+            write_tree({"optimizers": saved.optimizers, "lr_schedulers": saved.lr_schedulers}, path / _FILE, held=True)
 
     @override
     def load_state(self, path: Path) -> None:

@@ -75,7 +75,7 @@ def test_extending_does_not_change_what_was_handed_out() -> None:
     record, items = column.record(), column.items()
     column.extend(RUNS["arrays"][5:])
     assert all(map(same, items, RUNS["arrays"][:5]))
-    assert len(record["segments"][0]["rows"]) == 5
+    assert len(record["segments"][0]["rows"].array) == 5
 
 
 def test_what_is_added_is_a_copy() -> None:

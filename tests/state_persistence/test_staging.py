@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from statevault.codecs import write_tree
-from statevault.codecs.spare_files import reusing
+from statevault.codecs.tree.held import holding
 from statevault.errors import StagingSpaceError
 from statevault.state_persistence import StateStore
 from statevault.state_persistence.staging import Staging
@@ -80,101 +81,46 @@ def test_nothing_is_left_after_saves_and_loads(tmp_path: Path) -> None:
     assert list(staging_dir.glob("*/*")) == []
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of what is tested here
+def hold(staging: Staging, root: Path, size: int) -> int:
+    """Let a tree of so many bytes be held, and give the memory back; how much of it lies ready then."""
+    folder = staging.make(root)
+    trees = staging.holder(folder)
+    with holding(trees):
+        write_tree(np.zeros(size, np.uint8), folder / "model", held=True)
+    trees.release()
+    staging.remove(folder)
+    return staging.holder(folder)._memory.spare_size
+
+
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no folder in memory here")
 def test_the_memory_of_a_snapshot_is_kept_for_the_next_one_as_long_as_there_is_plenty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     staging = Staging()
     root = staging.roots(4 << 20)[0]
-    folder = staging.make(root)
-    with reusing(staging.spares(folder)):
-        write_tree(bytes(4 << 20), folder / "model")
-    staging.recycle(folder)
-    assert not folder.exists()
-    assert held_in_memory(folder.parent) > 4 << 20
+    assert hold(staging, root, 4 << 20) > 4 << 20
     assert root in staging.roots(4 << 20)
-    assert held_in_memory(folder.parent) > 4 << 20
+    assert staging.holder(root)._memory.spare_size > 4 << 20
     monkeypatch.setattr("statevault.state_persistence.staging._available_memory", lambda: 100 << 20)
     with suppress(StagingSpaceError):
         staging.roots(4 << 20)
-    assert held_in_memory(folder.parent) == 0
+    assert staging.holder(root)._memory.spare_size == 0
     staging.close()
-    assert not folder.parent.exists()
-
-
-def held_in_memory(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no folder in memory here")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of what is tested here
-def test_a_child_leaves_its_parents_memory_alone_and_does_not_hold_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_store_keeps_no_memory() -> None:
     staging = Staging()
-    folder = staging.make(staging.roots(4 << 20)[0])
-    with reusing(staging.spares(folder)):
-        write_tree(bytes(4 << 20), folder / "model")
-    staging.recycle(folder)
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            monkeypatch.setattr("statevault.state_persistence.staging._available_memory", lambda: 0)
-            staging.roots(0)
-            staging.close()
-            status = sum(str(folder.parent) in line for line in Path("/proc/self/maps").read_text().splitlines())
-            os.read(read, 1)
-        finally:
-            os._exit(status)
-    try:
-        assert held_in_memory(folder.parent) > 4 << 20
-        lock = folder.parent.with_suffix(".lock")
-        staging.close()
-        assert not lock.exists()
-        assert not folder.parent.exists()
-    finally:
-        os.write(write, b"x")
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert hold(staging, staging.roots(4 << 20)[0], 4 << 20) > 4 << 20
+    staging.close()
+    assert staging.holder(Path("/dev/shm/x"))._memory.spare_size == 0
 
 
-@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no folder in memory here")
-@pytest.mark.parametrize("ends", ["", "del store; import gc; gc.collect(); print('left', flush=True); os.read(0, 1)"])
-def test_a_store_that_nobody_closes_keeps_no_memory(tmp_path: Path, ends: str) -> None:
-    script = f"""
-import os, sys
-from statevault import PersistentStateMixin, StateStore, write_tree
-
-class Part(PersistentStateMixin):
-    def save_state(self, path):
-        write_tree(os.urandom(4 << 20), path.with_suffix(".tree"))
-
-store = StateStore({str(tmp_path)!r})
-store.register("part", Part())
-store.save_state()
-(held,) = store._staging._held.values()
-print(held.folder, held.spares.size, flush=True)
-{ends}
-"""
-    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    folder, size = process.stdout.readline().split()
-    assert int(size) > 4 << 20
-    if ends:
-        assert process.stdout.readline() == "left\n"
-        assert held_in_memory(Path(folder)) == 0
-    process.communicate("x")
-    assert process.returncode == 0
-    assert held_in_memory(Path(folder)) == 0
-
-
-def test_on_disk_nothing_is_kept(tmp_path: Path) -> None:
+def test_who_stages_on_disk_has_little_copied_in_memory(tmp_path: Path) -> None:
     staging = Staging(tmp_path)
-    folder = staging.make(staging.roots(0)[0])
-    assert staging.spares(folder) is None
-    write_tree(bytes(4 << 20), folder / "model")
-    staging.recycle(folder)
-    assert held_in_memory(tmp_path) == 0
+    root = staging.roots(0)[0]
+    assert hold(staging, root, 100 << 20) == 0
+    assert hold(staging, root, 4 << 20) > 4 << 20
     staging.close()
 
 

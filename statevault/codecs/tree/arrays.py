@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from statevault.codecs.tree.blocks import BlockTable
+from statevault.codecs.tree.unchanging import KnownDigests
 from statevault.errors import FormatError
 
 if TYPE_CHECKING:
@@ -85,15 +86,24 @@ def flat_bytes(array: np.ndarray[Any, Any]) -> memoryview:
     return array.reshape(-1, order="A").view(np.uint8).data
 
 
-def encode_array(array: np.ndarray[Any, Any], dtype: _Dtype, blocks: BlockTable) -> list[Any]:
-    """Make the leaf of an array. Its memory is referred to, or copied when it is not contiguous."""
+def encode_array(
+    array: np.ndarray[Any, Any], dtype: _Dtype, blocks: BlockTable, known: KnownDigests | None = None
+) -> list[Any]:
+    """Make the leaf of an array. Its memory is referred to, or copied when it is not contiguous.
+
+    Args:
+        array: The array.
+        dtype: What :func:`encode_dtype` returned.
+        blocks: Where its memory is added.
+        known: Where digests of it are remembered, if it never changes.
+    """
     import numpy as np  # noqa: PLC0415
 
     order = "C" if array.flags.c_contiguous else "F" if array.flags.f_contiguous else None
     if order is None:
         block = blocks.add(flat_bytes(np.ascontiguousarray(array)), private=True)
     else:
-        block = blocks.add(flat_bytes(np.asarray(array)), private=False)
+        block = blocks.add(flat_bytes(np.asarray(array)), private=False, known=known)
     return ["a", block, dtype, list(array.shape), order or "C"]
 
 

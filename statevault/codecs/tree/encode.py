@@ -27,6 +27,7 @@ from statevault.codecs.tree.blocks import INLINE_LIMIT, BlockTable
 from statevault.codecs.tree.layout import FLAG_PICKLES, EncodedTree, build_head, padding
 from statevault.codecs.tree.refusal import Refusal, qualified_name, show_key
 from statevault.codecs.tree.tags import FACTORIES, MAX_DEPTH, Code, tag
+from statevault.codecs.tree.unchanging import Unchanging
 from statevault.errors import UnsupportedTypeError
 
 __all__ = ["encode_tree"]
@@ -100,7 +101,14 @@ class _Encoder:
             flags=FLAG_PICKLES if self._holds_pickles else 0,
         )
         size = len(head) + sum(len(segment) + padding(len(segment)) for segment in segments)
-        return EncodedTree(head, tuple(segments), tuple(self._blocks.private), size, self._holds_pickles)
+        return EncodedTree(
+            head,
+            tuple(segments),
+            tuple(self._blocks.private),
+            tuple(self._blocks.known),
+            size,
+            self._holds_pickles,
+        )
 
     def lower(self, obj: Any, depth: int) -> Any:
         """Turn a value into types that msgpack packs."""
@@ -328,6 +336,13 @@ class _Encoder:
             return self.refuse(obj, f"its dtype is {obj.dtype}; use an array of numbers, or a list")
         return self.leaf(obj, lambda: arrays.encode_array(obj, dtype, self._blocks))
 
+    def lower_unchanging(self, obj: Unchanging, depth: int) -> Any:
+        del depth
+        dtype = self.dtype(obj.array.dtype)
+        if dtype is None:
+            return self.refuse(obj.array, f"its dtype is {obj.array.dtype}")
+        return self.leaf(obj, lambda: arrays.encode_array(obj.array, dtype, self._blocks, obj.digests))
+
     def lower_numpy_scalar(self, obj: Any, depth: int) -> Any:
         del depth
         # An array element would lose the trailing zeros of strings and bytes.
@@ -451,4 +466,5 @@ _HANDLERS: dict[type[Any], _Handler] = {
     datetime.date: _Encoder.lower_date,
     datetime.timedelta: _Encoder.lower_timedelta,
     decimal.Decimal: _Encoder.lower_decimal,
+    Unchanging: _Encoder.lower_unchanging,
 }

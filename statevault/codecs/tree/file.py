@@ -13,20 +13,23 @@ from typing_extensions import Buffer
 
 from statevault.codecs.buffers import flat_view
 from statevault.codecs.pickles import current_pickle_policy, looks_like_pickle, pickles_allowed
-from statevault.codecs.spare_files import open_to_write
 from statevault.codecs.tree.decode import decode_from
 from statevault.codecs.tree.encode import encode_tree
+from statevault.codecs.tree.held import find_held, held_trees
 from statevault.codecs.tree.layout import PREAMBLE_SIZE, Preamble, parse_preamble, segment_offsets
 from statevault.codecs.tree.tensors import MapLocation
 from statevault.errors import CorruptStateError, FormatError, StateVaultError, UnsupportedTypeError
 
 __all__ = ["holds_pickle", "read_tree", "segment_boundaries", "write_tree"]
 
+_WRITE_BUFFER = 256 * 1024
 _MAP_FROM = 64 * 1024
 """Smaller segments are read even from a mapped file: a page fault costs more than the copy."""
 
 
-def write_tree(obj: object, path: str | os.PathLike[str], *, allow_pickle: bool | None = None) -> None:
+def write_tree(
+    obj: object, path: str | os.PathLike[str], *, allow_pickle: bool | None = None, held: bool = False
+) -> None:
     """Write an object as a tree file.
 
     A file at ``path`` is replaced only once the new one is complete (but nothing is forced to the disk).
@@ -34,10 +37,13 @@ def write_tree(obj: object, path: str | os.PathLike[str], *, allow_pickle: bool 
     Args:
         obj: The object: nested dicts, lists, tuples, sets, numbers, strings, dates, NumPy arrays, torch tensors;
             ``docs/format-tree.md`` lists all. Tensors that share memory are written once and share it again
-            after reading.
+            after reading. An array in :class:`~statevault.codecs.Unchanging` need not be copied where the file is held.
         path: The file, in a folder that exists.
         allow_pickle: Whether values that the format can't hold are pickled. None: as the open pickle policy
             says, and not outside of one. A policy that forbids pickles wins over True.
+        held: Whether a large file may be held in memory while a store saves a component, which is several times as
+            fast: what lies at ``path`` then stands for it. Only :func:`read_tree` can read it, and only until the
+            state is published; it may be renamed. Otherwise, and elsewhere, the file is written as ever.
 
     Raises:
         UnsupportedTypeError: A value can't be stored. The message names its path inside the object and its type.
@@ -48,11 +54,13 @@ def write_tree(obj: object, path: str | os.PathLike[str], *, allow_pickle: bool 
         encoded = encode_tree(obj, allow_pickle=pickles_allowed(allow_pickle, path))
     except UnsupportedTypeError as error:
         raise UnsupportedTypeError(f"{path.name}: {error}") from error
+    trees = held_trees() if held else None
+    tree = None if trees is None else trees.hold(encoded, path)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
-        with open_to_write(partial, encoded.size) as write:
-            for buffer in encoded:
-                write(buffer)
+        with partial.open("wb", buffering=_WRITE_BUFFER) as file:
+            for buffer in encoded if tree is None else [tree.stub]:
+                file.write(buffer)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -94,7 +102,7 @@ def read_tree(
     """
     path = Path(path)
     with path.open("rb", buffering=0) as file:
-        source = _File(file, mapped=mapped)
+        source = find_held(path) or _File(file, mapped=mapped)
         try:
             return decode_from(source, allow_pickle=pickles_allowed(allow_pickle, path), map_location=map_location)
         except StateVaultError as error:

@@ -14,6 +14,7 @@ from typing_extensions import Buffer
 
 from statevault.codecs.buffers import flat_view
 from statevault.codecs.digests import DIGEST_SIZE, digest_of_parts
+from statevault.codecs.tree.unchanging import KnownDigests
 from statevault.errors import CorruptStateError, FormatError, UnsupportedVersionError
 
 __all__ = [
@@ -90,6 +91,7 @@ class EncodedTree:
             is changed there before the segments are written or copied is changed here.
         private: Whether the memory of each segment belongs to this object alone (it can't change any more, and
             a snapshot needn't copy it).
+        known: For each segment whose memory others have too, but never change: where digests of it are remembered.
         size: Bytes of the whole file.
         holds_pickles: Whether some values had to be pickled.
     """
@@ -97,6 +99,7 @@ class EncodedTree:
     head: bytes
     segments: tuple[memoryview, ...]
     private: tuple[bool, ...]
+    known: tuple[KnownDigests | None, ...]
     size: int
     holds_pickles: bool
 

@@ -3,15 +3,21 @@
 What was handed out or saved from an array segment is never written to again: a new row goes behind it, and a
 replaced one first moves the segment to a copy. Views and snapshots can therefore share the memory of a
 segment, and a full segment that nobody replaced a row of is bit-identical from save to save.
+
+A segment is saved in pieces: the rows that a save finds new are a piece of their own, unless they are few. So the next
+save need send none of them again, also while the segment still grows.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
 
+from statevault.codecs import Unchanging
+from statevault.codecs.tree.unchanging import KnownDigests
 from statevault.data.columns.kinds import RowKind, Rows, kind_from_name
 from statevault.errors import FormatError
 
@@ -19,6 +25,8 @@ __all__ = ["ArraySegment", "ObjectSegment", "Segment", "segment_from_record"]
 
 _OBJECT_ROWS = 1024
 _OBJECT_KIND = "object"
+# Smaller ones are not stored apart from what is beside them, so that they would only be more to keep in mind.
+_PIECE_BYTES = 64 * 1024
 
 
 class ArraySegment:
@@ -28,7 +36,7 @@ class ArraySegment:
         kind: The kind of all rows.
     """
 
-    __slots__ = ("_count", "_exposed", "_rows", "kind")
+    __slots__ = ("_count", "_ends", "_exposed", "_known", "_rows", "kind")
 
     def __init__(self, kind: RowKind, capacity: int) -> None:
         """Initialize without rows.
@@ -41,18 +49,24 @@ class ArraySegment:
         self._rows: Rows = np.empty((capacity, *kind.shape), dtype=kind.dtype)
         self._count = 0
         self._exposed = False
+        # Of each piece the row behind it, and what is known of its bytes.
+        self._ends: list[int] = []
+        self._known: list[KnownDigests] = []
 
     @classmethod
-    def from_rows(cls, kind: RowKind, rows: Rows, capacity: int) -> Self:
-        """Return a segment with rows, and room up to a capacity."""
+    def from_pieces(cls, kind: RowKind, pieces: Sequence[Rows], capacity: int) -> Self:
+        """Return a segment with the rows of at least one piece, and room up to a capacity."""
         segment = cls(kind, 0)
-        if len(rows) < capacity:
-            segment._rows = np.empty((capacity, *kind.shape), dtype=kind.dtype)
-            segment._rows[: len(rows)] = rows
-        else:
+        for piece in pieces:
+            segment._count += len(piece)
+            segment._ends.append(segment._count)
+            segment._known.append({})
+        if len(pieces) == 1 and segment._count >= capacity:
             # Decoded arrays may be read-only views of a file's bytes, of which torch can make no tensor.
-            segment._rows = np.require(rows, requirements=["C", "W"])
-        segment._count = len(rows)
+            segment._rows = np.require(pieces[0], requirements=["C", "W"])
+        else:
+            segment._rows = np.empty((max(capacity, segment._count), *kind.shape), dtype=kind.dtype)
+            np.concatenate(pieces, out=segment._rows[: segment._count])
         return segment
 
     def __len__(self) -> int:
@@ -92,6 +106,10 @@ class ArraySegment:
         if self._exposed:
             self._rows = self._rows.copy()
             self._exposed = False
+        piece = bisect_right(self._ends, index)
+        if piece < len(self._known):
+            # Not cleared: a snapshot may have it, with the rows as they were.
+            self._known[piece] = {}
         self.kind.put(self._rows, index, value)
 
     def seal(self) -> None:
@@ -123,11 +141,31 @@ class ArraySegment:
         return rows
 
     def record(self) -> dict[str, Any]:
-        """Return the segment as a tree; the array in it is read-only and never changes."""
+        """Return the segment as a tree; the arrays in it are read-only and never change."""
         self._exposed = True
-        rows = self._rows[: self._count]
+        self._end_piece()
+        starts = [0, *self._ends]
+        pieces = [
+            Unchanging(self._read_only(start, end), known)
+            for start, end, known in zip(starts, self._ends, self._known, strict=False)
+        ]
+        return {"kind": self.kind.name, "rows": pieces[0] if len(pieces) == 1 else pieces}
+
+    def _read_only(self, start: int, end: int) -> Rows:
+        rows = self._rows[start:end]
         rows.flags.writeable = False
-        return {"kind": self.kind.name, "rows": rows}
+        return rows
+
+    def _end_piece(self) -> None:
+        """Make a piece of the rows behind the last one, or a larger one of it if that is small."""
+        if self._ends and self._ends[-1] == self._count:
+            return
+        row_bytes = max(1, self._rows[:1].nbytes)
+        if self._ends and (self._ends[-1] - (self._ends[-2] if len(self._ends) > 1 else 0)) * row_bytes < _PIECE_BYTES:
+            self._ends.pop()
+            self._known.pop()
+        self._ends.append(self._count)
+        self._known.append({})
 
 
 class ObjectSegment:
@@ -179,6 +217,13 @@ class ObjectSegment:
         return {"kind": _OBJECT_KIND, "rows": list(self._values)}
 
 
+def _pieces(values: list[Any]) -> list[Rows]:
+    """The values, if they are arrays of such rows as the first one's."""
+    pieces: list[Rows] = [value for value in values if isinstance(value, np.ndarray) and value.ndim]
+    fit = all(piece.dtype == pieces[0].dtype and piece.shape[1:] == pieces[0].shape[1:] for piece in pieces)
+    return pieces if fit and len(pieces) == len(values) else []
+
+
 Segment = ArraySegment | ObjectSegment
 
 
@@ -196,6 +241,7 @@ def segment_from_record(record: Any, capacity: int) -> Segment:
         kind, rows = record.get("kind"), record.get("rows")
         if kind == _OBJECT_KIND and isinstance(rows, list):
             return ObjectSegment(rows)
-        if isinstance(kind, str) and isinstance(rows, np.ndarray) and rows.ndim:
-            return ArraySegment.from_rows(kind_from_name(kind, rows), rows, capacity)
+        pieces = _pieces(rows if isinstance(rows, list) else [rows])
+        if isinstance(kind, str) and pieces:
+            return ArraySegment.from_pieces(kind_from_name(kind, pieces[0]), pieces, capacity)
     raise FormatError("a saved column holds something that is not a segment")

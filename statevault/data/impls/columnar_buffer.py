@@ -151,6 +151,7 @@ class ColumnarBuffer(DataBuffer[T, R]):
                 "rng": self._rng.bit_generator.state,
             },
             path.with_name(path.name + ".tree"),
+            held=True,
         )
 
     @override

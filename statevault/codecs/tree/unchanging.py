@@ -1,0 +1,28 @@
+"""Arrays that nobody changes any more: a snapshot shares their memory instead of copying it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["KnownDigests", "Unchanging"]
+
+KnownDigests: TypeAlias = dict[tuple[int, int], bytes]
+"""Digests of parts of a segment with its padding: by offset in it and length, in bytes."""
+
+
+class Unchanging:
+    """An array in a tree, stored as such, whose values will never change, whoever else has it.
+
+    Attributes:
+        array: The array.
+        digests: What is known of its bytes. Whoever makes another object of the same values may pass it on.
+    """
+
+    __slots__ = ("array", "digests")
+
+    def __init__(self, array: np.ndarray[Any, Any], digests: KnownDigests | None = None) -> None:
+        self.array = array
+        self.digests: KnownDigests = {} if digests is None else digests
