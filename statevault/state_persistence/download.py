@@ -7,9 +7,11 @@ request, several requests at once, and memory is bounded whatever the size of a 
 from __future__ import annotations
 
 import os
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +58,19 @@ class _Read:
     pieces: list[_Piece] = field(default_factory=list)
 
 
+class _ReadMemory(threading.local):
+    """Memory that answers are read into: of each thread its own, kept for the next one."""
+
+    def __init__(self) -> None:
+        self._memory = memoryview(b"")
+
+    def view(self, size: int) -> memoryview:
+        """So many bytes, with anything in them."""
+        if self._memory.nbytes < size:
+            self._memory = memoryview(bytearray(size))
+        return self._memory[:size]
+
+
 class StateReader:
     """Reads the files of one committed state.
 
@@ -85,7 +100,7 @@ class StateReader:
         Args:
             files: Entries of :attr:`manifest`.
             sink: Called with (logical path, offset in the file, content) for each chunk, in any order and by
-                several threads at once.
+                several threads at once. The memory of the content is used again when it returns.
             on_progress: Called with the number of bytes that were verified since the last call.
 
         Raises:
@@ -93,9 +108,11 @@ class StateReader:
             StatePrunedError: The state was removed meanwhile.
             StorageError: The storage failed.
         """
+        memory = _ReadMemory()
 
         def perform(read: _Read) -> None:
-            content = memoryview(self.stored(read.object, read.start, read.end))
+            content = memory.view(read.end - read.start)
+            self._get_into(self.manifest.objects[read.object].key, read.start, content)
             for path, offset, chunk in read.pieces:
                 begin = chunk.offset - read.start
                 sink(path, offset, self.decoded(chunk, content[begin : begin + chunk.stored], path))
@@ -214,8 +231,18 @@ class StateReader:
         return content
 
     def _get(self, key: str, start: int, end: int) -> bytes:
-        try:
+        with self._explained(key, end):
             return self._storage.get(key, start, end)
+
+    def _get_into(self, key: str, start: int, target: memoryview) -> None:
+        with self._explained(key, start + target.nbytes):
+            self._storage.get_into(key, start, target)
+
+    @contextmanager
+    def _explained(self, key: str, end: int) -> Iterator[None]:
+        """Say what is wrong with the state where an object can't be read up to `end`."""
+        try:
+            yield
         except ObjectNotFoundError:
             raise self._missing(key) from None
         except StorageError:

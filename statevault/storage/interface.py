@@ -90,6 +90,22 @@ class Storage(ABC):
             StorageError: Also when the object ends before `end`, or the connection ended the body early.
         """
 
+    def get_into(self, key: str, start: int, target: memoryview) -> None:
+        """Read the bytes of an object from `start` on into memory that the caller has, and uses again.
+
+        Fresh memory for each answer would cost more than the bytes that come over a fast link.
+
+        Args:
+            key: Of the object.
+            start: The first byte.
+            target: Flat, writable, as long as what is read. After an error anything may be in it.
+
+        Raises:
+            ObjectNotFoundError: As for :meth:`get`, and so are all others.
+            StorageError: See there.
+        """
+        target[:] = self.get(key, start, start + target.nbytes)
+
     @abstractmethod
     def head(self, key: str) -> ObjectInfo:
         """Describe an object.

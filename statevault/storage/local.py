@@ -90,22 +90,38 @@ class LocalStorage(Storage):
 
     @override
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        with self._opened(key) as (descriptor, size):
+            wanted = check_range(size, start, end, url=self.url, key=key)
+            data = os.pread(descriptor, wanted, start)
+            if len(data) == wanted:  # nearly always: without a copy
+                return data
+            whole = bytearray(wanted)
+            self._read_into(descriptor, start, memoryview(whole), key)
+            return bytes(whole)
+
+    @override
+    def get_into(self, key: str, start: int, target: memoryview) -> None:
+        with self._opened(key) as (descriptor, size):
+            check_range(size, start, start + target.nbytes, url=self.url, key=key)
+            self._read_into(descriptor, start, target, key)
+
+    def _read_into(self, descriptor: int, start: int, target: memoryview, key: str) -> None:
+        got = 0
+        while got < target.nbytes:
+            count = os.preadv(descriptor, [target[got:]], start + got)
+            if not count:
+                msg = f"{key} in {self.root} got shorter while it was read."
+                raise StorageError(msg, transient=True, url=self.url, key=key)
+            got += count
+
+    @contextlib.contextmanager
+    def _opened(self, key: str) -> Iterator[tuple[int, int]]:
+        """Open an object; gives descriptor and size."""
         path = self._file(key)
         self._refuse_links(key)
         try:
             with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - str paths, no Path per call
-                size = os.fstat(file.fileno()).st_size
-                wanted = check_range(size, start, end, url=self.url, key=key)
-                data = os.pread(file.fileno(), wanted, start)
-                if len(data) == wanted:  # nearly always: without a copy
-                    return data
-                parts = [data]
-                while wanted > (got := sum(map(len, parts))):
-                    parts.append(os.pread(file.fileno(), wanted - got, start + got))
-                    if not parts[-1]:
-                        msg = f"{key} in {self.root} got shorter while it was read."
-                        raise StorageError(msg, transient=True, url=self.url, key=key)
-                return b"".join(parts)
+                yield file.fileno(), os.fstat(file.fileno()).st_size
         except StorageError:
             raise
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):

@@ -40,7 +40,7 @@ from statevault.storage.s3_errors import (
     is_refused_request,
     translated,
 )
-from statevault.storage.s3_stream import Part, SentBody, received
+from statevault.storage.s3_stream import Part, SentBody, received, received_into
 from statevault.storage.s3_upload import PART_BYTES, MultipartUpload, part_size
 
 __all__ = ["S3Storage"]
@@ -106,30 +106,47 @@ class S3Storage(Storage):
 
     @override
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        what = f"Can't read {key} from {self.url}"
+        expected = None if end is None else end - start
+        data = b""
+
+        def receive(body: Any, silence_s: float) -> int:
+            nonlocal data
+            data = received(body, size=expected, silence_s=silence_s)
+            return len(data)
+
+        self._get(key, start, end, receive)
+        return data
+
+    @override
+    def get_into(self, key: str, start: int, target: memoryview) -> None:
+        def receive(body: Any, silence_s: float) -> int:
+            return received_into(body, target, silence_s=silence_s)
+
+        self._get(key, start, start + target.nbytes, receive)
+
+    def _get(self, key: str, start: int, end: int | None, receive: Callable[[Any, float], int]) -> None:
+        """Ask for a range of an object, which `receive` reads; it tells how many bytes came."""
         request: dict[str, Any] = {"Bucket": self._bucket, "Key": self._name(key)}
         if end is not None and start >= end:
+            # There is no way to ask for no bytes.
             check_range(self.head(key).size, start, end, url=self.url, key=key)
-            return b""
+            return
         if asked := range_header(start, end):
             request["Range"] = asked
 
-        expected = None if end is None else end - start
-
-        def read(client: S3Client) -> tuple[bytes, Mapping[str, Any]]:
+        def read(client: S3Client) -> tuple[int, Mapping[str, Any]]:
             answer = client.call("get_object", **request)
-            return received(answer["Body"], size=expected, silence_s=client.silence_s), answer
+            return receive(answer["Body"], client.silence_s), answer
 
         try:
-            data, answer = self._call(read, what, key)
+            came, answer = self._call(read, f"Can't read {key} from {self.url}", key)
         except StorageError as error:
-            # There is no way to ask for no bytes, as those at the end of an object.
+            # So are those at the end of an object.
             if not is_out_of_range(error) or check_range(self.head(key).size, start, end, url=self.url, key=key):
                 raise
-            return b""
-        size = object_size(answer.get("ContentRange"), int(answer.get("ContentLength", len(data))))
-        check_length(len(data), size, start, end, url=self.url, key=key)
-        return data
+            return
+        size = object_size(answer.get("ContentRange"), int(answer.get("ContentLength", came)))
+        check_length(came, size, start, end, url=self.url, key=key)
 
     @override
     def head(self, key: str) -> ObjectInfo:

@@ -6,12 +6,12 @@ import os
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import accumulate
 from typing import Any, TypeAlias
 
-__all__ = ["Part", "SentBody", "StoppedError", "received"]
+__all__ = ["Part", "SentBody", "StoppedError", "received", "received_into"]
 
 Part: TypeAlias = Sequence[memoryview]
 """Bytes that are sent in one request, in pieces."""
@@ -82,13 +82,42 @@ def received(body: Any, *, size: int | None, silence_s: float) -> bytes:
         TimeoutError: It comes too slowly.
         Exception: What urllib3 raises when the connection breaks.
     """
+    pieces = list(_pieces(body, size, silence_s))
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def received_into(body: Any, target: memoryview, *, silence_s: float) -> int:
+    """Read the body of an answer into memory that is there.
+
+    Args:
+        body: What botocore gave.
+        target: Where to. What comes beyond it is dropped.
+        silence_s: How long nothing may come.
+
+    Returns:
+        How many bytes came.
+
+    Raises:
+        TimeoutError: They come too slowly.
+        Exception: What urllib3 raises when the connection breaks.
+    """
+    came = 0
+    for piece in _pieces(body, target.nbytes, silence_s):
+        # Copied while it is in the processor's cache.
+        taken = piece[: max(0, target.nbytes - came)]
+        target[came : came + len(taken)] = taken
+        came += len(piece)
+    return came
+
+
+def _pieces(body: Any, size: int | None, silence_s: float) -> Iterator[bytes]:
     deadline = None if size is None else time.monotonic() + silence_s + size / _SLOWEST_BYTES_PER_S
-    pieces = []
+    came = 0
     with closing(body):
         # The stream itself: botocore's reader would wait for all that it was asked for, and copy it once more.
         stream = body._raw_stream  # noqa: SLF001
         while piece := stream.read1(_RECEIVE_BYTES):
-            pieces.append(piece)
+            yield piece
+            came += len(piece)
             if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"{sum(map(len, pieces))} of {size} bytes came in time")
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                raise TimeoutError(f"{came} of {size} bytes came in time")

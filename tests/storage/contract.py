@@ -159,6 +159,9 @@ class StorageContract:
     ) -> None:
         raw.put("digits", b"0123456789")
         assert storage.get("digits", start, end) == content
+        memory = bytearray(b"<" + b"?" * len(content) + b">")
+        storage.get_into("digits", start, memoryview(memory)[1:-1])
+        assert bytes(memory) == b"<" + content + b">"
 
     @pytest.mark.parametrize(("start", "end"), [(0, 11), (8, 12), (11, None), (20, 30), (12, 12), (5, 3)])
     def test_a_range_outside_the_object_is_an_error(
@@ -169,6 +172,12 @@ class StorageContract:
             storage.get("digits", start, end)
         assert not caught.value.transient
         assert not isinstance(caught.value, ObjectNotFoundError)
+        size = (start if end is None else end) - start
+        if size >= 0:
+            with pytest.raises(StorageError, match="digits") as caught:
+                storage.get_into("digits", start, memoryview(bytearray(size)))
+            assert not caught.value.transient
+            assert not isinstance(caught.value, ObjectNotFoundError)
 
     def test_a_missing_object_is_not_found(self, storage: Storage) -> None:
         storage.put("folder/there", b"x")
@@ -178,6 +187,7 @@ class StorageContract:
                 storage.head,
                 lambda key: storage.get(key, 2, 5),
                 lambda key: storage.get(key, 2, 2),
+                lambda key: storage.get_into(key, 2, memoryview(bytearray(3))),
             ):
                 with pytest.raises(ObjectNotFoundError) as caught:
                     read(key)

@@ -162,6 +162,22 @@ def test_a_body_that_comes_too_slowly_is_a_timeout_also_if_it_never_stands_still
         with pytest.raises(StorageTimeoutError, match="of 60 bytes came in time") as caught:
             storage.get("key", 0, 60)
         assert caught.value.transient
+        with pytest.raises(StorageTimeoutError, match="of 60 bytes came in time"):
+            storage.get_into("key", 0, memoryview(bytearray(60)))
+
+
+@pytest.mark.parametrize("count", [59, 61, 100])
+def test_an_answer_of_another_length_is_no_success_and_goes_no_further_than_asked(count: int) -> None:
+    """As of a server that does not know ranges, or counts wrong."""
+    memory = bytearray(100)
+    headers = {"Content-Range": "bytes 0-59/100"}
+    with scripted_server(lambda _: ScriptedAnswer(206, b"x" * count, headers=headers)) as endpoint:
+        storage = opened(endpoint, key="k", secret="s")
+        with pytest.raises(StorageUnreachableError, match=f"broke off: {count} of 60 bytes came"):
+            storage.get_into("key", 0, memoryview(memory)[20:80])
+        with pytest.raises(StorageUnreachableError, match=f"broke off: {count} of 60 bytes came"):
+            storage.get("key", 0, 60)
+    assert memory == bytes(20) + b"x" * min(count, 60) + bytes(20 + 60 - min(count, 60))
 
 
 def test_an_upload_that_fails_ends_its_other_parts_and_then_itself(bucket: Bucket) -> None:
