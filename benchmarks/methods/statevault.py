@@ -25,7 +25,8 @@ class Tensors(PersistentStateMixin):
 
     @override
     def save_state(self, path: Path) -> None:
-        write_tree(self.tensors, path.with_suffix(".tree"))
+        # As the components of statevault do.
+        write_tree(self.tensors, path.with_suffix(".tree"), held=True)
 
     @override
     def load_state(self, path: Path) -> None:
