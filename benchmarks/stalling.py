@@ -98,7 +98,7 @@ class Steady(Trainer):
     @override
     def save_state(self, path: Path) -> None:
         super().save_state(path)
-        write_tree(self.state, path / "state.tree")
+        write_tree(self.state, path / "state.tree", held=True)
 
 
 def launch_and_save(
