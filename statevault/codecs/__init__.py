@@ -20,6 +20,7 @@ from statevault.codecs.shuffle import shuffle, unshuffle
 from statevault.codecs.tree.decode import decode_tree
 from statevault.codecs.tree.encode import encode_tree
 from statevault.codecs.tree.file import holds_pickle, read_tree, segment_boundaries, write_tree
+from statevault.codecs.tree.held import real_files
 from statevault.codecs.tree.layout import EncodedTree
 from statevault.codecs.tree.unchanging import Unchanging
 
@@ -45,6 +46,7 @@ __all__ = [
     "looks_like_pickle",
     "pickle_policy",
     "read_tree",
+    "real_files",
     "save_pickle",
     "segment_boundaries",
     "shuffle",

@@ -21,14 +21,15 @@ class SnapshotMemory:
     """Blocks of memory of one process. May be used by several threads.
 
     Args:
-        room: How many bytes of memory may be asked of the operating system right now.
+        available: How many bytes of memory the operating system has to give right now. Half of them are taken at most.
     """
 
-    def __init__(self, room: Callable[[], int]) -> None:
-        self._room = room
+    def __init__(self, available: Callable[[], int]) -> None:
+        self._available = available
         self._lock = threading.Lock()
         # Oldest first.
         self._spares: list[mmap.mmap] = []
+        self._given = 0
 
     @property
     def spare_size(self) -> int:
@@ -43,19 +44,23 @@ class SnapshotMemory:
             if fitting:
                 block = min(fitting, key=len)
                 self._spares = [spare for spare in self._spares if spare is not block]
+                self._given += len(block)
                 return block
-            if self._room() < size:
+            if not self._has_room(size):
                 _close(self._spares)
                 self._spares = []
-                if self._room() < size:
+                if not self._has_room(size):
                     return None
-        return _new_block(size)
+            made = _new_block(size)
+            self._given += 0 if made is None else len(made)
+            return made
 
     def give_back(self, blocks: Sequence[mmap.mmap]) -> None:
         """Keep the blocks of a snapshot that nobody needs any more, and of those before only as much again."""
         with self._lock:
             self._spares += blocks
             wanted = _size(blocks)
+            self._given -= wanted
             while _size(self._spares) > wanted:
                 _close([self._spares.pop(0)])
 
@@ -64,6 +69,11 @@ class SnapshotMemory:
         with self._lock:
             _close(self._spares)
             self._spares = []
+
+    def _has_room(self, size: int) -> bool:
+        # What was taken has been written since, and is not available any more.
+        taken = self._given + _size(self._spares)
+        return taken + size <= (self._available() + taken) // 2
 
 
 def _size(blocks: Sequence[mmap.mmap]) -> int:

@@ -2,7 +2,7 @@
 
 What is uploaded is a :class:`StateFile`: one that a component wrote, into a folder (``local_content``) or into memory
 (``held_content``), or one of a state in another store (``source_file``). Each says how it is cut, and gives the
-that are asked for.
+chunks that are asked for.
 """
 
 from __future__ import annotations

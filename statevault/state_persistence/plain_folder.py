@@ -15,6 +15,7 @@ from pathlib import Path
 from upath import UPath
 
 from statevault.codecs import holds_pickle, segment_boundaries
+from statevault.codecs.tree.held import is_stub
 from statevault.errors import FormatError, InvalidNameError, StateNotFoundError
 from statevault.format.keys import VAULT, manifest_key
 from statevault.format.names import check_component_name, check_logical_path
@@ -80,6 +81,8 @@ class PlainFolder:
             if entry.is_dir():
                 directories.append((index, logical_path))
                 continue
+            if is_stub(entry):
+                raise FormatError(f"{entry} stands for a tree file that was held in memory, and holds nothing of it")
             pickled = holds_pickle(entry)
             ours = pickled and (segment_boundaries(entry) is not None or _UNPICKLED.fullmatch(logical_path) is not None)
             files.append(SnapshotFile(index, logical_path, entry, entry.stat().st_size, pickled, ours))

@@ -79,7 +79,7 @@ class Snapshot:
         files: What they wrote, sorted by component and path.
         directories: Folders without files: index of the component, logical path.
         seconds: How long the components took.
-        staged: Bytes for which room was needed: files, and copies in memory.
+        written: Bytes of the files that lie in a folder.
         discard: What gives the room back.
     """
 
@@ -88,7 +88,7 @@ class Snapshot:
     files: tuple[StateFile, ...]
     directories: tuple[tuple[int, str], ...]
     seconds: float = 0.0
-    staged: int = 0
+    written: int = 0
     discard: Callable[[], None] | None = None
 
     @property
@@ -119,7 +119,7 @@ def take_snapshot(
     Args:
         components: By name, in the order in which they are saved.
         staging: Where.
-        size_hint: Bytes that it will probably take.
+        size_hint: Bytes that its files will probably take, without those that are held; 0 if nobody knows.
         allow_pickle: Whether they may write pickles.
 
     Raises:
@@ -289,9 +289,10 @@ class Cut:
                 else:
                     files.append(self._file(index, logical_path, path))
         _check_one_owner(files)
-        staged = self._held.copied + sum(file.size for file in files if file.held is None)
+        self._held.check_complete()
+        written = sum(file.size for file in files if file.held is None)
         return Snapshot(
-            created_at, tuple(self.components), tuple(files), tuple(directories), self._seconds, staged, self.discard
+            created_at, tuple(self.components), tuple(files), tuple(directories), self._seconds, written, self.discard
         )
 
     def _file(self, component: int, logical_path: str, path: Path) -> SnapshotFile:

@@ -59,11 +59,11 @@ class Staging:
         self._folder = folder
         self._held: dict[Path, _Held] = {}
         self._lock = threading.Lock()
-        self._memory = _new_memory()
+        self._memory = SnapshotMemory(_available_memory)
         _all.add(self)
 
     def roots(self, size: int) -> list[Path]:
-        """Where a folder of `size` bytes (0: not known) may be made, best first.
+        """Where a folder with files of `size` bytes (0: not known) may be made, best first.
 
         Raises:
             StagingSpaceError: It fits nowhere.
@@ -108,8 +108,9 @@ class Staging:
 
     def holder(self, path: Path) -> HeldTrees:
         """What holds tree files in memory that components write into a folder which :meth:`make` made."""
-        # Whoever has the folder on disk has little memory, or keeps it for something else.
-        return HeldTrees(path, self._memory, most_copied=None if _is_in_memory(path) else _COPIED_BESIDE_DISK)
+        # Whoever names a folder on disk has little memory, or keeps it for something else.
+        is_free = self._folder is None or _is_in_memory(path)
+        return HeldTrees(path, self._memory, most_copied=None if is_free else _COPIED_BESIDE_DISK)
 
     def close(self) -> None:
         """Remove all folders of this process, let go of the locks, and give memory back."""
@@ -124,7 +125,7 @@ class Staging:
     def forget(self) -> None:
         """Hold nothing, in a forked child: the folders are its parent's, and so is the state of the lock."""
         self._lock = threading.Lock()
-        self._memory = _new_memory()
+        self._memory = SnapshotMemory(_available_memory)
         for held in self._held.values():
             # The parent's descriptor keeps the lock, and the folder is the parent's to remove.
             os.close(held.lock)
@@ -132,12 +133,10 @@ class Staging:
 
     def _has_room(self, root: Path, size: int) -> bool:
         needed = _needed(root, size) + _MARGIN
-        if not _is_in_memory(root):
-            return _room(root) >= needed
-        if _room(root) + self._memory.spare_size >= needed:
-            return True
-        self._memory.clear()
-        return False
+        if _is_in_memory(root) and _room(root) < needed:
+            # What is read, and files that components write by themselves, do not go there.
+            self._memory.clear()
+        return _room(root) >= needed
 
     def _own(self, root: Path) -> Path:
         """The folder of this process below a root, made and locked at the first use."""
@@ -160,10 +159,6 @@ def _forget_all() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_all)
-
-
-def _new_memory() -> SnapshotMemory:
-    return SnapshotMemory(lambda: _available_memory() // 2)
 
 
 def _is_in_memory(path: Path) -> bool:

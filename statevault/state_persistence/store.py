@@ -255,7 +255,7 @@ class StateStore(SpooledStates):
         *,
         replaceable: bool,
     ) -> Future[UPath]:
-        self._last_size = snapshot.staged
+        self._last_size = snapshot.written
         try:
             request = SaveRequest(snapshot, name, self._writer, metadata, find_base, compression=self._compression)
             return self._publisher.submit(
@@ -459,8 +459,6 @@ class StateStore(SpooledStates):
     def _load(self, loader: Loader, store: StoredStates, reader: StateReader) -> LoadedState:
         with self._components_in_use:
             selection = loader.load_state(reader, self._staging)
-        # What was loaded tells how much room the next snapshot will take.
-        self._last_size = max(self._last_size, reader.record.size)
         if store is self._home and self._incremental:
             # What was loaded has just been verified, as far as it was needed: a good base for the next save.
             self._base = Base.of(reader.manifest)

@@ -93,7 +93,8 @@ class Storage(ABC):
     def get_into(self, key: str, start: int, target: memoryview) -> None:
         """Read the bytes of an object from `start` on into memory that the caller has, and uses again.
 
-        Fresh memory for each answer would cost more than the bytes that come over a fast link.
+        Fresh memory for each answer would cost more than the bytes that come over a fast link. Whoever overrides
+        :meth:`get` of a backend overrides this too; by itself it calls :meth:`get`.
 
         Args:
             key: Of the object.

@@ -90,6 +90,10 @@ class RetryingStorage(StorageWrapper):
         return super().put(key, body, create_only=create_only)
 
     @override
+    def get_into(self, key: str, start: int, target: memoryview) -> None:
+        self._call(lambda: self.inner.get_into(key, start, target))
+
+    @override
     def _call(self, call: Callable[[], _Result]) -> _Result:
         failed = 0
         deadline = float("inf")

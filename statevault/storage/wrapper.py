@@ -40,10 +40,6 @@ class StorageWrapper(Storage):
         return self._call(lambda: self.inner.get(key, start, end))
 
     @override
-    def get_into(self, key: str, start: int, target: memoryview) -> None:
-        self._call(lambda: self.inner.get_into(key, start, target))
-
-    @override
     def head(self, key: str) -> ObjectInfo:
         return self._call(lambda: self.inner.head(key))
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from statevault.codecs import Unchanging, read_tree, segment_boundaries, write_tree
+from statevault.codecs import Unchanging, holds_pickle, read_tree, real_files, segment_boundaries, write_tree
 from statevault.codecs.snapshot_memory import SnapshotMemory
-from statevault.codecs.tree.held import HeldTree, HeldTrees, holding
+from statevault.codecs.tree.held import HeldTree, HeldTrees, holding, is_stub
 from statevault.errors import FormatError, UnsupportedTypeError
 
 MIB = 1024**2
@@ -221,3 +221,87 @@ def test_a_child_does_not_change_what_its_parent_holds(tmp_path: Path, memory: S
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert bytes(tree.view(0, tree.size)) == before
+
+
+def test_who_packs_a_stub_and_removes_it_is_refused(tmp_path: Path, trees: HeldTrees) -> None:
+    """The archive would hold 24 bytes instead of the tree."""
+    held(noise(MIB), tmp_path / "member", trees)
+    trees.check_complete()
+    with holding(trees):
+        write_tree(noise(MIB), tmp_path / "other", held=True)
+    shutil.make_archive(str(tmp_path / "packed"), "tar", tmp_path, "other")
+    (tmp_path / "other").unlink()
+    for path in tmp_path.iterdir():
+        trees.find(path)
+    with pytest.raises(UnsupportedTypeError, match=r"'other' was held in memory .* within real_files\(\)"):
+        trees.check_complete()
+
+
+@pytest.mark.parametrize("again", [noise(MIB), noise(10)])
+def test_a_tree_that_is_written_anew_or_renamed_is_not_missed(
+    tmp_path: Path, trees: HeldTrees, again: NDArray[np.uint8]
+) -> None:
+    with holding(trees):
+        write_tree(noise(MIB), tmp_path / "renamed", held=True)
+        write_tree(noise(MIB, 1), tmp_path / "twice", held=True)
+        (tmp_path / "twice").unlink()
+        write_tree(again, tmp_path / "twice", held=True)
+    (tmp_path / "renamed").rename(tmp_path / "name")
+    for path in tmp_path.iterdir():
+        trees.find(path)
+    trees.check_complete()
+    assert np.array_equal(read_tree(tmp_path / "twice"), again)
+
+
+def test_real_files_are_written_where_somebody_asks_for_them(tmp_path: Path, trees: HeldTrees) -> None:
+    with holding(trees):
+        with real_files():
+            write_tree(noise(MIB), tmp_path / "file", held=True)
+        write_tree(noise(MIB), tmp_path / "held", held=True)
+    assert trees.find(tmp_path / "file") is None
+    assert trees.find(tmp_path / "held") is not None
+
+
+def test_no_stub_is_left_where_a_path_leads_out_of_the_snapshot(tmp_path: Path, memory: SnapshotMemory) -> None:
+    folder, outside = tmp_path / "state", tmp_path / "keep"
+    folder.mkdir()
+    outside.mkdir()
+    (folder / "link").symlink_to(outside)
+    with holding(HeldTrees(folder, memory)):
+        write_tree(noise(MIB), folder / ".." / "keep" / "a.tree", held=True)
+        write_tree(noise(MIB), folder / "link" / "b.tree", held=True)
+    assert [path.stat().st_size > MIB for path in outside.iterdir()] == [True, True]
+
+
+def test_what_is_asked_of_a_file_is_answered_for_a_stub(tmp_path: Path, trees: HeldTrees) -> None:
+    with holding(trees):
+        write_tree([noise(MIB), {1}.__len__], tmp_path / "held", allow_pickle=True, held=True)
+    write_tree([noise(MIB), {1}.__len__], tmp_path / "file", allow_pickle=True)
+    assert holds_pickle(tmp_path / "held") is holds_pickle(tmp_path / "file") is True
+    assert segment_boundaries(tmp_path / "held") == segment_boundaries(tmp_path / "file")
+    assert is_stub(tmp_path / "held")
+    assert not is_stub(tmp_path / "file")
+
+
+def test_a_tree_that_was_given_back_can_not_be_read(tmp_path: Path, trees: HeldTrees) -> None:
+    tree = held(noise(MIB), tmp_path / "held", trees)
+    trees.release()
+    with pytest.raises(FormatError, match="a save, which is over"):
+        tree.view(0, 100)
+
+
+@pytest.mark.parametrize(
+    "value", [[1, 2], torch.zeros(3), np.ma.masked_array([1, 2], [False, True]), np.array([object()])]
+)
+def test_only_arrays_of_numbers_are_unchanging(tmp_path: Path, value: object) -> None:
+    with pytest.raises(UnsupportedTypeError, match=r"\['x'\]"):
+        write_tree({"x": Unchanging(value)}, tmp_path / "file")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_unchanging_array_is_stored_as_what_it_is(tmp_path: Path, order: str) -> None:
+    array = np.asarray(np.arange(600.0).reshape(20, 30), order=order)  # type: ignore[call-overload]
+    for value in (array, array[::2, ::-1], array[:0], np.array(3.0)):
+        write_tree(Unchanging(value), tmp_path / "wrapped")
+        write_tree(value, tmp_path / "bare")
+        assert (tmp_path / "wrapped").read_bytes() == (tmp_path / "bare").read_bytes()

@@ -64,6 +64,14 @@ def test_where_there_is_no_room_spares_go_first_and_then_nothing_is_given() -> N
     assert memory.spare_size == 0
 
 
+def test_many_blocks_together_take_half_of_the_memory_at_most() -> None:
+    taken: list[int] = []
+    memory = SnapshotMemory(lambda: 160 * MIB - sum(taken))
+    while (block := memory.take(10 * MIB)) is not None:
+        taken.append(len(block))
+    assert sum(taken) == 80 * MIB
+
+
 def test_what_lies_ready_needs_no_room() -> None:
     room = PLENTY
     memory = SnapshotMemory(lambda: room)
@@ -85,7 +93,7 @@ def test_a_block_that_somebody_looks_at_is_closed_later() -> None:
     assert view[0] == 0
 
 
-def test_a_limit_of_the_process_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_of_the_process_is_no_error() -> None:
     memory = SnapshotMemory(lambda: 1 << 62)
     assert memory.take(1 << 60) is None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from typing_extensions import override
 
 from statevault.codecs import Unchanging, decode_tree, encode_tree
 from statevault.codecs.snapshot_memory import SnapshotMemory
+from statevault.codecs.tree import held
 from statevault.codecs.tree.held import HeldTrees, holding
 from statevault.data.columns import Column
 from statevault.data.impls import RandomReplacementBuffer, SequentialBuffer
@@ -105,7 +107,7 @@ def test_a_loaded_column_saves_the_same_pieces_and_grows_on() -> None:
     assert np.array_equal(np.stack(loaded.items()), np.stack([row(seed) for seed in range(500)]))
 
 
-def test_values_of_another_kind_leave_the_pieces_of_the_segment_before(tmp_path: Path) -> None:
+def test_values_of_another_kind_leave_the_pieces_of_the_segment_before() -> None:
     column = column_of(300)
     first = pieces(column)
     column.append(np.zeros(3))
@@ -202,6 +204,9 @@ class BuffersAndStates(RuleBasedStateMachine):
     @initialize(replacing=st.booleans(), size=st.sampled_from([50, 700, 3000]))
     def begin(self, replacing: bool, size: int) -> None:
         self.replacing, self.size = replacing, size
+        # Small trees too.
+        self.held_from = patch.object(held, "_LARGE", 1)
+        self.held_from.start()
         self.buffer = self.new_buffer()
         self.store = StateStore(DictStorage())
         self.part = Part(self.buffer)
@@ -247,6 +252,7 @@ class BuffersAndStates(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
+            self.held_from.stop()
             for name, content in self.states:
                 self.part.buffer = self.new_buffer()
                 self.store.load_state(name)

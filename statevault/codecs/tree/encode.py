@@ -337,10 +337,11 @@ class _Encoder:
         return self.leaf(obj, lambda: arrays.encode_array(obj, dtype, self._blocks))
 
     def lower_unchanging(self, obj: Unchanging, depth: int) -> Any:
-        del depth
+        if self.handler(type(obj.array)) is not _Encoder.lower_array:
+            return self.refuse(obj.array, "only NumPy arrays can be Unchanging")
         dtype = self.dtype(obj.array.dtype)
         if dtype is None:
-            return self.refuse(obj.array, f"its dtype is {obj.array.dtype}")
+            return self.lower_array(obj.array, depth)
         return self.leaf(obj, lambda: arrays.encode_array(obj.array, dtype, self._blocks, obj.digests))
 
     def lower_numpy_scalar(self, obj: Any, depth: int) -> Any:

@@ -119,6 +119,9 @@ def segment_boundaries(source: str | os.PathLike[str] | Buffer) -> list[int] | N
         Offsets in bytes, ascending; None when this isn't a tree file in one piece.
     """
     if isinstance(source, str | os.PathLike):
+        held = find_held(Path(source))
+        if held is not None:
+            return held.boundaries
         with Path(source).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             preamble = _parse_or_none(file.read(PREAMBLE_SIZE), size)
@@ -140,6 +143,9 @@ def holds_pickle(path: str | os.PathLike[str]) -> bool:
     Files of other formats that embed pickles are not recognized.
     """
     path = Path(path)
+    held = find_held(path)
+    if held is not None:
+        return held.holds_pickles
     with path.open("rb") as file:
         preamble = _parse_or_none(file.read(PREAMBLE_SIZE), os.fstat(file.fileno()).st_size)
     return preamble.holds_pickles if preamble is not None else looks_like_pickle(path)

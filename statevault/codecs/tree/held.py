@@ -14,7 +14,7 @@ import threading
 import weakref
 from bisect import bisect_right
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from statevault.codecs.tree.layout import EncodedTree, padding
 from statevault.codecs.tree.unchanging import KnownDigests
 from statevault.errors import FormatError, UnsupportedTypeError
 
-__all__ = ["HeldTree", "HeldTrees", "find_held", "held_trees", "holding"]
+__all__ = ["HeldTree", "HeldTrees", "find_held", "held_trees", "holding", "is_stub", "real_files"]
 
 _MAGIC = b"\x89SVHELD\n"
 _STUB_SIZE = len(_MAGIC) + 16
@@ -123,6 +123,8 @@ class HeldTree:
         self._known.append(known)
 
     def _slices(self, start: int, stop: int) -> Iterator[memoryview]:
+        if self.is_released:
+            raise FormatError("the tree was held in memory for a save, which is over")
         number = self._part_at(start)
         while start < stop:
             part, begin = self._parts[number], self._starts[number]
@@ -174,6 +176,8 @@ class HeldTrees:
         self._most_copied = most_copied
         self._lock = threading.Lock()
         self._trees: dict[bytes, HeldTree] = {}
+        # For each the path that its writer named, until a stub of it is found.
+        self._missing: dict[bytes, Path] = {}
         self._copied = 0
 
     @property
@@ -183,7 +187,7 @@ class HeldTrees:
 
     def hold(self, encoded: EncodedTree, path: Path) -> HeldTree | None:
         """Hold a tree that is to be written to `path`; None if it has to be written."""
-        if encoded.size < _LARGE or not path.is_relative_to(self._folder):
+        if encoded.size < _LARGE or not path.parent.resolve().is_relative_to(self._folder.resolve()):
             return None
         size = _copied_size(encoded)
         if self._most_copied is not None and self._copied + size > self._most_copied:
@@ -194,6 +198,7 @@ class HeldTrees:
         tree = HeldTree(encoded, copies)
         with self._lock:
             self._trees[tree.stub] = tree
+            self._missing[tree.stub] = path
             self._copied += size
         _all[tree.stub] = tree
         return tree
@@ -209,12 +214,27 @@ class HeldTrees:
             return None
         with self._lock:
             tree = self._trees.get(stub)
+            self._missing.pop(stub, None)
         if tree is None:
             raise UnsupportedTypeError(
                 f"{path.name!r} stands for a tree file that was held in memory for an earlier save, and is no copy of "
                 "it: write the file without held=True"
             )
         return tree
+
+    def check_complete(self) -> None:
+        """Check that each tree is in the snapshot, once :meth:`find` was asked for all of its files.
+
+        Raises:
+            UnsupportedTypeError: One is not, and nothing else has taken its place: somebody has packed its stub.
+        """
+        for path in self._missing.values():
+            if not path.exists():
+                raise UnsupportedTypeError(
+                    f"{path.name!r} was held in memory (held=True, as the models, trainers and buffers of statevault "
+                    "save themselves), and what stood for it is gone: if it was packed into another file, that holds "
+                    "nothing of it. Save the parts of such a component within real_files()"
+                )
 
     def release(self) -> None:
         """Give the memory back: the snapshot is not needed any more."""
@@ -229,13 +249,21 @@ _current: ContextVar[HeldTrees | None] = ContextVar("statevault_held_trees", def
 
 
 @contextmanager
-def holding(trees: HeldTrees) -> Iterator[None]:
-    """Let tree files be held inside a ``with`` block, in this thread (or task)."""
+def holding(trees: HeldTrees | None) -> Iterator[None]:
+    """Let tree files be held inside a ``with`` block, in this thread (or task); None: let none be held."""
     token = _current.set(trees)
     try:
         yield
     finally:
         _current.reset(token)
+
+
+def real_files() -> AbstractContextManager[None]:
+    """Let :func:`~statevault.codecs.write_tree` write real files inside a ``with`` block, also with ``held=True``.
+
+    For a component that reads, packs or copies the files which its parts have saved.
+    """
+    return holding(None)
 
 
 def held_trees() -> HeldTrees | None:
@@ -259,6 +287,11 @@ def find_held(path: Path) -> HeldTree | None:
             "be written without held=True"
         )
     return tree
+
+
+def is_stub(path: Path) -> bool:
+    """Whether a file only stands for a tree that is or was held in memory."""
+    return _read_stub(path) is not None
 
 
 def _read_stub(path: Path) -> bytes | None:

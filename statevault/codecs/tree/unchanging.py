@@ -18,7 +18,7 @@ class Unchanging:
 
     Attributes:
         array: The array.
-        digests: What is known of its bytes. Whoever makes another object of the same values may pass it on.
+        digests: What is known of its bytes as they lie in memory; filled by saves.
     """
 
     __slots__ = ("array", "digests")

@@ -69,6 +69,11 @@ class ArraySegment:
             np.concatenate(pieces, out=segment._rows[: segment._count])
         return segment
 
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        """A copy has digests of its own: a save may be adding to these right now."""
+        slots = {name: getattr(self, name) for name in self.__slots__}
+        return None, {**slots, "_known": [{} for _ in self._known]}
+
     def __len__(self) -> int:
         return self._count
 
