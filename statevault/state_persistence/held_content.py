@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from statevault.codecs import digest
 from statevault.codecs.tree.held import HeldTree
+from statevault.codecs.tree.unchanging import KnownDigests
 from statevault.state_persistence.chunked_content import ChunkedContent
 from statevault.storage import Buffer
 
@@ -27,8 +28,7 @@ class HeldContent(ChunkedContent):
     def __init__(self, tree: HeldTree, encoders: ThreadPoolExecutor) -> None:
         super().__init__(tree.size, tree.boundaries, encoders)
         self._tree = tree
-        # By where they begin.
-        self._own_digests: dict[int, bytes] = {}
+        self._own_digests: KnownDigests = {}
 
     @override
     @contextmanager
@@ -37,15 +37,10 @@ class HeldContent(ChunkedContent):
 
     @override
     def _digest(self, start: int, stop: int, read: Callable[[int, int], Buffer]) -> bytes:
-        remembered = self._tree.known_digests(start, stop)
-        if remembered is not None:
-            digests, place = remembered
-            if place not in digests:
-                digests[place] = digest(read(start, stop))
-            return digests[place]
-        if start not in self._own_digests:
-            self._own_digests[start] = digest(read(start, stop))
-        return self._own_digests[start]
+        digests, place = self._place(start, stop)
+        if place not in digests:
+            digests[place] = digest(read(start, stop))
+        return digests[place]
 
     @override
     def _taken(self, start: int, stop: int, read: Callable[[int, int], Buffer]) -> tuple[Buffer, bytes]:
@@ -53,4 +48,11 @@ class HeldContent(ChunkedContent):
             return read(start, stop), self._digest(start, stop, read)
         # The memory is somebody's who has promised not to change it. A state must not be damaged if he does.
         copy = self._tree.read(start, stop - start)
-        return copy, digest(copy)
+        content_digest = digest(copy)
+        digests, place = self._place(start, stop)
+        digests[place] = content_digest
+        return copy, content_digest
+
+    def _place(self, start: int, stop: int) -> tuple[KnownDigests, tuple[int, int]]:
+        """Where the digest of a chunk is remembered: for the next save too, if the chunk never changes."""
+        return self._tree.known_digests(start, stop) or (self._own_digests, (start, stop - start))
