@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing_extensions import override
 
 from statevault.codecs import digest
-from statevault.codecs.tree.held import HeldTree
+from statevault.codecs.tree.held_tree import HeldTree
 from statevault.codecs.tree.unchanging import KnownDigests
 from statevault.state_persistence.chunked_content import ChunkedContent
 from statevault.storage import Buffer

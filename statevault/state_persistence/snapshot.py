@@ -15,7 +15,8 @@ from time import perf_counter
 from typing import TypeVar
 
 from statevault.codecs import holds_pickle, pickle_policy, segment_boundaries
-from statevault.codecs.tree.held import HeldTree, holding
+from statevault.codecs.tree.held import holding
+from statevault.codecs.tree.held_tree import HeldTree
 from statevault.errors import InvalidNameError, StagingSpaceError, UnsupportedTypeError
 from statevault.format.names import check_logical_path
 from statevault.state_persistence.file_content import FileContent, StateFile

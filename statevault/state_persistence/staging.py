@@ -1,9 +1,9 @@
 """Folders for what is on its way between components and storage.
 
-Components read and write real files, so that a snapshot needs a folder. It lies in memory (tmpfs) when it fits,
-so that a snapshot costs no disk write, else on disk. Each process has folders of its own, held by a file lock
-that the kernel lets go of when the process dies however it dies: what a killed process left is swept by the
-next one, and what a living one holds is never touched.
+Components read and write real files (those that hold large trees, stubs of them), so that a snapshot needs a folder. It
+lies in memory (tmpfs) when it fits, so that a snapshot costs no disk write, else on disk. Each process has folders of
+its own, held by a file lock that the kernel lets go of when the process dies however it dies: what a killed process
+left is swept by the next one, and what a living one holds is never touched.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Staging:
         if not fitting:
             rooms = ", ".join(f"{_room(root) // 1024**2} MiB in {root}" for root in candidates)
             raise StagingSpaceError(
-                f"no room to stage a state of {size // 1024**2} MiB (free: {rooms}): free some, "
+                f"no room to stage files of {size // 1024**2} MiB and {_MARGIN // 1024**2} MiB beside them (free: {rooms}): free some, "
                 "or name another folder with staging_dir="
             )
         return fitting

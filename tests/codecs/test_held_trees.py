@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from statevault.codecs import Unchanging, holds_pickle, read_tree, real_files, segment_boundaries, write_tree
 from statevault.codecs.snapshot_memory import SnapshotMemory
-from statevault.codecs.tree.held import HeldTree, HeldTrees, holding, is_stub
+from statevault.codecs.tree.held import HeldTrees, holding, is_stub
+from statevault.codecs.tree.held_tree import HeldTree
 from statevault.errors import FormatError, UnsupportedTypeError
 
 MIB = 1024**2

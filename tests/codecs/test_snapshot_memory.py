@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import random
 
 import pytest
@@ -52,13 +53,19 @@ def test_of_what_was_before_only_as_much_is_kept_as_the_last_snapshot_took() -> 
     assert small.closed
 
 
-def test_where_there_is_no_room_spares_go_first_and_then_nothing_is_given() -> None:
-    room = PLENTY
-    memory = SnapshotMemory(lambda: room)
-    block = memory.take(8 * MIB)
+def short_of_memory(spare: int) -> tuple[SnapshotMemory, mmap.mmap]:
+    """With a block that lies ready, when the operating system has nothing more to give."""
+    available = PLENTY
+    memory = SnapshotMemory(lambda: available)
+    block = memory.take(spare)
     assert block is not None
     memory.give_back([block])
-    room = 0
+    available = 0
+    return memory, block
+
+
+def test_where_there_is_no_room_spares_go_first_and_then_nothing_is_given() -> None:
+    memory, block = short_of_memory(8 * MIB)
     assert memory.take(16 * MIB) is None
     assert block.closed
     assert memory.spare_size == 0
@@ -73,12 +80,7 @@ def test_many_blocks_together_take_half_of_the_memory_at_most() -> None:
 
 
 def test_what_lies_ready_needs_no_room() -> None:
-    room = PLENTY
-    memory = SnapshotMemory(lambda: room)
-    block = memory.take(8 * MIB)
-    assert block is not None
-    memory.give_back([block])
-    room = 0
+    memory, block = short_of_memory(8 * MIB)
     assert memory.take(8 * MIB) is block
 
 
