@@ -82,8 +82,8 @@ class Staging:
         if not fitting:
             rooms = ", ".join(f"{_room(root) // 1024**2} MiB in {root}" for root in candidates)
             raise StagingSpaceError(
-                f"no room to stage files of {size // 1024**2} MiB and {_MARGIN // 1024**2} MiB beside them (free: {rooms}): "
-                "free some, or name another folder with staging_dir="
+                f"no room to stage files of {size // 1024**2} MiB and {_MARGIN // 1024**2} MiB beside them "
+                f"(free: {rooms}): free some, or name another folder with staging_dir="
             )
         return fitting
 
