@@ -6,6 +6,7 @@ request, several requests at once, and memory is bounded whatever the size of a 
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
 from collections import defaultdict
@@ -67,7 +68,8 @@ class _ReadMemory(threading.local):
     def view(self, size: int) -> memoryview:
         """So many bytes, with anything in them."""
         if self._memory.nbytes < size:
-            self._memory = memoryview(bytearray(size))
+            # Unlike a bytearray, nobody writes zeros into it first.
+            self._memory = memoryview(mmap.mmap(-1, size))
         return self._memory[:size]
 
 

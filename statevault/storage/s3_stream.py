@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from http.client import HTTPResponse
 from itertools import accumulate
 from typing import Any, TypeAlias
+
+from urllib3.exceptions import ProtocolError
 
 __all__ = ["Part", "SentBody", "StoppedError", "received", "received_into"]
 
@@ -101,6 +105,9 @@ def received_into(body: Any, target: memoryview, *, silence_s: float) -> int:
         TimeoutError: They come too slowly.
         Exception: What urllib3 raises when the connection breaks.
     """
+    answer = _plain_answer(body)
+    if answer is not None:
+        return _received_directly(body, answer, target, silence_s)
     came = 0
     for piece in _pieces(body, target.nbytes, silence_s):
         # Copied while it is in the processor's cache.
@@ -110,8 +117,39 @@ def received_into(body: Any, target: memoryview, *, silence_s: float) -> int:
     return came
 
 
+def _plain_answer(body: Any) -> HTTPResponse | None:
+    """The answer below botocore and urllib3, if its body is what comes over the wire, and of a known length."""
+    answer = getattr(body._raw_stream, "_fp", None)  # noqa: SLF001
+    is_plain = isinstance(answer, HTTPResponse) and not answer.chunked and answer.length is not None
+    return answer if is_plain else None
+
+
+def _received_directly(body: Any, answer: HTTPResponse, target: memoryview, silence_s: float) -> int:
+    """Let the kernel write what comes to where it belongs, without a look at each piece on its way."""
+    too_late = _deadline(target.nbytes, silence_s)
+    length = answer.length or 0
+    wanted, came = target[:length], 0
+    with closing(body):
+        try:
+            # At each turn what is there: a call that waits until all has come could wait for ever.
+            while came < wanted.nbytes and (count := answer.fp.readinto1(wanted[came:])):
+                came += count
+                too_late(came)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise ProtocolError(f"the connection broke after {came} of {length} bytes: {error}") from error
+        if came < wanted.nbytes:
+            raise ProtocolError(f"the connection was closed after {came} of {length} bytes")
+        if came == length:
+            # The next request may take the connection.
+            answer.close()
+            body._raw_stream.release_conn()  # noqa: SLF001
+    return length
+
+
 def _pieces(body: Any, size: int | None, silence_s: float) -> Iterator[bytes]:
-    deadline = None if size is None else time.monotonic() + silence_s + size / _SLOWEST_BYTES_PER_S
+    too_late = _deadline(size, silence_s)
     came = 0
     with closing(body):
         # The stream itself: botocore's reader would wait for all that it was asked for, and copy it once more.
@@ -119,5 +157,15 @@ def _pieces(body: Any, size: int | None, silence_s: float) -> Iterator[bytes]:
         while piece := stream.read1(_RECEIVE_BYTES):
             yield piece
             came += len(piece)
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"{came} of {size} bytes came in time")
+            too_late(came)
+
+
+def _deadline(size: int | None, silence_s: float) -> Callable[[int], None]:
+    """What raises a :class:`TimeoutError` once so many bytes should have come."""
+    deadline = math.inf if size is None else time.monotonic() + silence_s + size / _SLOWEST_BYTES_PER_S
+
+    def check(came: int) -> None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{came} of {size} bytes came in time")
+
+    return check

@@ -180,6 +180,14 @@ def test_an_answer_of_another_length_is_no_success_and_goes_no_further_than_aske
     assert memory == bytes(20) + b"x" * min(count, 60) + bytes(20 + 60 - min(count, 60))
 
 
+def test_a_connection_that_breaks_within_an_answer_is_no_success() -> None:
+    answer = ScriptedAnswer(206, b"x" * 30, headers={"Content-Range": "bytes 0-59/100"}, announced=60)
+    with scripted_server(lambda _: answer) as endpoint:
+        with pytest.raises(StorageUnreachableError, match="closed after 30 of 60 bytes") as caught:
+            opened(endpoint, key="k", secret="s").get_into("key", 0, memoryview(bytearray(60)))
+        assert caught.value.transient
+
+
 def test_an_upload_that_fails_ends_its_other_parts_and_then_itself(bucket: Bucket) -> None:
     """A part that arrived after the abort would stay."""
     order: list[str] = []
@@ -278,6 +286,7 @@ def test_a_connection_is_used_again(bucket: Bucket, endpoint: str) -> None:
     storage = opened(endpoint, key="k", secret="s")
     for _ in range(3):
         storage.get("key")
+        storage.get_into("key", 0, memoryview(bytearray(7)))
         storage.put("key", b"x")
     assert len({request.port for request in bucket.requests}) == 1
 
