@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -15,6 +16,7 @@ from aiobotocore.session import AioSession
 
 from statevault.errors import StorageError, StorageTimeoutError, StorageUnreachableError
 from statevault.storage import Storage, client, open_storage
+from statevault.storage.s3_client import instant
 from statevault.storage.s3_stream import SentBody, StoppedError
 from tests.servers import ScriptedAnswer, ScriptedRequest, scripted_server
 
@@ -289,6 +291,26 @@ def test_a_connection_is_used_again(bucket: Bucket, endpoint: str) -> None:
         storage.get_into("key", 0, memoryview(bytearray(7)))
         storage.put("key", b"x")
     assert len({request.port for request in bucket.requests}) == 1
+
+
+@pytest.mark.parametrize(
+    "said", ["2026-11-22T05:18:17.000Z", "Sun, 22 Nov 2026 05:18:17 GMT", "2026-11-22 06:18:17+01:00", 1795324697]
+)
+def test_times_are_read_in_every_form(said: str | int) -> None:
+    assert instant(said) == datetime(2026, 11, 22, 5, 18, 17, tzinfo=UTC)
+
+
+def test_what_is_no_time_is_an_error() -> None:
+    with pytest.raises(ValueError, match="yesterday"):
+        instant("yesterday")
+
+
+def test_it_says_who_asks(bucket: Bucket, endpoint: str) -> None:
+    opened(endpoint, key="k", secret="s").get("key")
+    assert bucket.headers("GET")["user-agent"].startswith("statevault")
+    bucket.requests.clear()
+    opened(endpoint, key="k", secret="s", config_kwargs={"user_agent": "me"}).get("key")
+    assert bucket.headers("GET")["user-agent"] == "me"
 
 
 def test_a_server_that_is_no_server_is_unreachable(endpoint: str) -> None:
