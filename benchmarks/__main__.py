@@ -22,9 +22,9 @@ from benchmarks.standings import comparison_json, print_comparison
 
 __all__ = ["COMPARISONS", "GROUPS", "SECTIONS", "main", "run_comparison", "run_section"]
 
-SECTIONS = ("steps", "jitter", "collect", "buffers", "training", "idle")
+SECTIONS = ("steps", "jitter", "pause", "collect", "buffers", "training", "idle")
 """The modules that measure the runtime: each has ``run(effort)``, which returns a :class:`Section`."""
-COMPARISONS = ("models", "stall", "replay", "frozen", "small_files", "partial_restore", "listing")
+COMPARISONS = ("models", "link", "stall", "replay", "frozen", "small_files", "partial_restore", "listing")
 """The modules that compare ways to keep a state: each has ``run(options)``, which returns a :class:`Comparison`."""
 GROUPS = {"runtime": SECTIONS, "storage": COMPARISONS, "all": (*COMPARISONS, *SECTIONS)}
 

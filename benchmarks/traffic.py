@@ -6,16 +6,14 @@ What a method sends is counted in a run of its own, whose times nobody looks at.
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+
+from benchmarks.proxy import proxy
 
 __all__ = ["Traffic", "counting_proxy"]
-
-_BLOCK = 1 << 18
 
 
 @dataclass(slots=True)
@@ -90,58 +88,11 @@ def counting_proxy(upstream: str) -> Iterator[tuple[str, Traffic]]:
     Args:
         upstream: The server's URL, ``http://host:port``.
     """
-    host, port = urlsplit(upstream).hostname or "127.0.0.1", urlsplit(upstream).port or 80
     traffic, lock = Traffic(), threading.Lock()
-    listener = socket.create_server(("127.0.0.1", 0))
-    open_sockets: list[socket.socket] = [listener]
 
-    def upwards(client: socket.socket, server: socket.socket) -> None:
-        requests = _Requests(traffic, lock)
-        buffer = bytearray(_BLOCK)
-        view = memoryview(buffer)
-        with _ending(client, server):
-            while count := client.recv_into(buffer):
-                requests.feed(view[:count])
-                server.sendall(view[:count])
+    def count_answer(block: memoryview) -> None:
+        with lock:
+            traffic.received_bytes += len(block)
 
-    def downwards(server: socket.socket, client: socket.socket) -> None:
-        buffer = bytearray(_BLOCK)
-        view = memoryview(buffer)
-        with _ending(server, client):
-            while count := server.recv_into(buffer):
-                with lock:
-                    traffic.received_bytes += count
-                client.sendall(view[:count])
-
-    def accept() -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-                server = socket.create_connection((host, port))
-            except OSError:
-                return
-            open_sockets.extend((client, server))
-            threading.Thread(target=upwards, args=(client, server), daemon=True).start()
-            threading.Thread(target=downwards, args=(server, client), daemon=True).start()
-
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", traffic
-    finally:
-        # shutdown() wakes accept(); close() alone does not.
-        for opened in open_sockets:
-            with contextlib.suppress(OSError):
-                opened.shutdown(socket.SHUT_RDWR)
-            opened.close()
-        thread.join()
-
-
-@contextlib.contextmanager
-def _ending(*ends: socket.socket) -> Iterator[None]:
-    """When one direction ends, both connections do."""
-    with contextlib.suppress(OSError):
-        yield
-    for end in ends:
-        with contextlib.suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
+    with proxy(upstream, lambda: _Requests(traffic, lock).feed, lambda: count_answer) as url:
+        yield url, traffic

@@ -18,10 +18,11 @@ from benchmarks.contest import contest
 from benchmarks.grounds import Grounds
 from benchmarks.measure import Spread
 from benchmarks.place import Place
+from benchmarks.slow_link import slow_link
 from benchmarks.traffic import Traffic, counting_proxy
 from benchmarks.trial import Contender, Recorder, Trial, TrialError, run_trial
 from benchmarks.workloads import Group, TensorWorkload, frozen_backbone, model
-from tests.servers import Servers
+from tests.servers import ScriptedAnswer, Servers, scripted_server
 
 
 @pytest.fixture
@@ -143,6 +144,19 @@ def test_the_proxy_counts_requests_and_the_bytes_of_their_bodies(counted: tuple[
     assert went.requests == {"POST": 1}
     assert went.sent_bytes == 1000
     assert went.received_bytes > 0
+
+
+def test_a_slow_link_carries_everything_and_not_faster_than_it_can() -> None:
+    body = os.urandom(500_000)
+    with (
+        scripted_server(lambda request: ScriptedAnswer(200, request.body)) as server,
+        slow_link(server, 2e6) as url,
+    ):
+        began = time.monotonic()
+        with urllib.request.urlopen(url, data=body) as answer:
+            assert answer.read() == body
+    # There, and back once it has come.
+    assert time.monotonic() - began > 0.4
 
 
 def test_the_proxy_counts_each_of_several_requests_of_one_connection(counted: tuple[str, Traffic]) -> None:
