@@ -38,6 +38,9 @@ def proxy(upstream: str, upwards: Callable[[], Onlooker], downwards: Callable[[]
             except OSError:
                 return
             open_sockets.extend((client, server))
+            for end in (client, server):
+                # A request that comes in two pieces must not wait for what TCP saves up.
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=_pump, args=(client, server, upwards()), daemon=True).start()
             threading.Thread(target=_pump, args=(server, client, downwards()), daemon=True).start()
 
