@@ -336,7 +336,7 @@ MUTANTS = (
         _SHARED,
         "        except StatePrunedError:\n            return ()\n        except CorruptStateError as error:\n",
         "        except (StatePrunedError, CorruptStateError) as error:\n"
-        "            self._shares[StateKey(record.sequence, record.state)] = ()\n",
+        "            self._shares[StateKey(record.sequence, record.state)] = record, ()\n",
         ("test_retention_sizes.py",),
     ),
     Mutant(
