@@ -118,7 +118,7 @@ class SharedObjects:
         missing: list[CommitRecord] = []
         for record in records:
             known = self._shares.get(StateKey(record.sequence, record.state)) if record.reuses else (record, ())
-            if known is None or not (known[0] is record or known[0] == record):
+            if known is None or not _lead_to_the_same(known[0], record):
                 missing.append(record)
             else:
                 found[record.state] = known[1]
@@ -154,3 +154,16 @@ class SharedObjects:
     def _share(self, folder: str, entries: Iterable[ObjectEntry]) -> Share:
         objects = tuple(self._objects.setdefault(entry.key, SharedObject(*entry)) for entry in entries)
         return self._interned.setdefault(objects, Share(folder, objects))
+
+
+def _lead_to_the_same(one: CommitRecord, other: CommitRecord) -> bool:
+    """Whether two markers of a state name one manifest, and accept the same as right."""
+    if one is other:
+        return True
+    return (one.manifest, one.reuses, one.base, one.size, one.components) == (
+        other.manifest,
+        other.reuses,
+        other.base,
+        other.size,
+        other.components,
+    )
