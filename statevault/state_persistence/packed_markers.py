@@ -56,6 +56,11 @@ class _Held:
         entry = self.entries.get(key)
         return None if entry is None or objects.get(entry.info.key) != entry.info else entry
 
+    def records(self, keys: Iterable[StateKey], objects: Mapping[str, ObjectInfo]) -> dict[StateKey, CommitRecord]:
+        """The markers of the entries that hold still."""
+        entries = ((key, self.entry(key, objects)) for key in keys)
+        return {key: entry.record for key, entry in entries if entry is not None and entry.record is not None}
+
 
 class PackedMarkers:
     """The marker pack of one store. Each version of it is read once, and only if that spares many requests.
@@ -78,13 +83,9 @@ class PackedMarkers:
             objects: All records, as a LIST has just told.
         """
         held = self._held
-        if sum(held.entry(key, objects) is None for key in keys) >= _WORTH:
-            held = self._read(keys, objects)
-        found: dict[StateKey, CommitRecord] = {}
-        for key in keys:
-            entry = held.entry(key, objects)
-            if entry is not None and entry.record is not None:
-                found[key] = entry.record
+        found = held.records(keys, objects)
+        if len(keys) - len(found) >= _WORTH and (newer := self._read(keys, objects)) is not held:
+            found = newer.records(keys, objects)
         return found
 
     def covered(
