@@ -33,10 +33,12 @@ class _Entry(NamedTuple):
     Attributes:
         info: What the LIST told of the marker's object.
         record: The marker; None where it was known already, from its own object.
+        pack: The last pack that had it.
     """
 
     info: ObjectInfo
     record: CommitRecord | None
+    pack: ObjectInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +93,16 @@ class PackedMarkers:
     def covered(
         self, keys: Iterable[StateKey], objects: Mapping[str, ObjectInfo], *, wanted: Collection[StateKey]
     ) -> int:
-        """How many of some markers the pack holds.
+        """How many of some markers the pack holds that is there now.
 
         Args:
             keys: The markers.
             objects: All records, as a LIST has told.
             wanted: Markers that :meth:`records` may be asked for later, since the pack is not read for that again.
         """
-        held = self._read(wanted, objects)
-        return sum(held.entry(key, objects) is not None for key in keys)
+        held, pack = self._read(wanted, objects), objects.get(MARKER_PACK)
+        entries = (held.entry(key, objects) for key in keys)
+        return sum(entry is not None and entry.pack == pack for entry in entries)
 
     def forget(self, keys: Iterable[StateKey]) -> None:
         """Drop what is known of states that were pruned."""
@@ -123,9 +126,10 @@ class PackedMarkers:
             wanted = set(wanted)
             for marker in pack.markers:
                 key = StateKey(marker.sequence, marker.state)
-                entry = self._checked(marker, objects.get(commit_key(*key)), wanted=key in wanted)
-                if entry is not None and key not in entries:
-                    entries[key] = entry
+                entry = self._checked(marker, objects, info, wanted=key in wanted and key not in entries)
+                if entry is not None:
+                    # What an older pack has told of the very same object is not told anew.
+                    entries[key] = entries.get(key, entry)._replace(pack=info)
         self._held = _Held(info, entries)
         return self._held
 
@@ -135,14 +139,17 @@ class PackedMarkers:
             raise FormatError(f"{where} has {info.size} bytes; at most {MAX_PACK_SIZE} are allowed")
         return open_pack(self._storage.get(info.key), where=where)
 
-    def _checked(self, marker: PackedMarker, info: ObjectInfo | None, *, wanted: bool) -> _Entry | None:
+    def _checked(
+        self, marker: PackedMarker, objects: Mapping[str, ObjectInfo], pack: ObjectInfo, *, wanted: bool
+    ) -> _Entry | None:
         """The entry of a marker if it holds, and is one where it is wanted."""
+        info = objects.get(commit_key(marker.sequence, marker.state))
         if info is None or (marker.size, marker.modified) != (info.size, microseconds(info.modified)):
             return None
         if len(marker.content) != marker.size:
             return None
         if not wanted:
-            return _Entry(info, None)
+            return _Entry(info, None, pack)
         where = f"{info.key} in {MARKER_PACK} of {self._storage.url}"
         try:
             record = CommitRecord.from_json(marker.content, where=where)
@@ -150,7 +157,7 @@ class PackedMarkers:
             # Its own object may be right, or says best what is wrong.
             _logger.debug("%s", error)
             return None
-        return _Entry(info, record) if (record.sequence, record.state) == marker[:2] else None
+        return _Entry(info, record, pack) if (record.sequence, record.state) == marker[:2] else None
 
 
 def seal_pack(markers: list[PackedMarker]) -> bytes:

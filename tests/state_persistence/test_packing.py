@@ -181,6 +181,20 @@ def test_a_large_pack_is_replaced_when_it_gains_a_share() -> None:
     assert len(packed_keys(storage)) == 229
 
 
+def test_a_pack_that_was_deleted_or_replaced_by_a_smaller_one_is_written_again() -> None:
+    storage = filled()
+    collect_and_pack(storage)
+    catalog = Catalog(storage)
+    assert len(catalog.records_to_show(catalog.listing())) == 50
+    collect_and_pack(storage, catalog)
+    storage.delete([MARKER_PACK])
+    collect_and_pack(storage, catalog)
+    assert len(packed_keys(storage)) == 50
+    put_pack(storage, truthful(storage)[:30])
+    collect_and_pack(storage, catalog)
+    assert len(packed_keys(storage)) == 50
+
+
 @pytest.mark.parametrize("content", [b"damaged", None])
 def test_a_pack_that_does_not_hold_is_replaced(content: bytes | None) -> None:
     storage = filled()
