@@ -16,6 +16,7 @@ __all__ = [
     "COMMITS",
     "FORMAT_KEY",
     "INTENTS",
+    "MARKER_PACK",
     "MAX_SEQUENCE",
     "PINS",
     "SESSIONS",
@@ -44,6 +45,7 @@ TOMBSTONES = VAULT + "tombstones/"
 ABORTS = VAULT + "aborts/"
 INTENTS = VAULT + "intents/"
 PINS = VAULT + "pins/"
+MARKER_PACK = VAULT + "markers.pack"
 MAX_SEQUENCE = 10**12 - 1
 
 _MANIFEST = "manifest.msgpack.zst"

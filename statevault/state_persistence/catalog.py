@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
+from statevault.codecs import digest
 from statevault.errors import (
     CorruptStateError,
     FormatError,
@@ -32,11 +35,14 @@ from statevault.format.keys import (
     tombstone_key,
 )
 from statevault.format.records import MAX_RECORD_SIZE, CommitRecord, FormatRecord
+from statevault.state_persistence.packed_markers import PackedMarkers, storage_clock
 from statevault.storage import ObjectInfo, Storage
 
-__all__ = ["Catalog", "Listing"]
+__all__ = ["SETTLED_AFTER", "Catalog", "Listing"]
 
 _READERS = 16
+SETTLED_AFTER = timedelta(hours=1)
+"""How old a marker is when nobody can put another one with the same time any more, whatever the clock's resolution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +84,31 @@ class Listing:
         return max((key.sequence for key in (*self.commits, *self.tombstones)), default=0)
 
 
+class _Reading(NamedTuple):
+    """How a marker was read.
+
+    Attributes:
+        digest: Of its bytes, which are too many to be kept.
+        clock: To which instant the storage's clock had come before, at least.
+    """
+
+    digest: bytes
+    clock: datetime
+
+
 class Catalog:
-    """The committed states of one store."""
+    """The committed states of one store.
+
+    What :meth:`record` and :meth:`records` return was read from the markers' own objects. What the marker pack says of
+    others is kept apart from it, and given out by :meth:`records_to_show` only.
+    """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._markers: dict[StateKey, CommitRecord] = {}
+        self._readings: dict[StateKey, _Reading] = {}
+        self._packed = PackedMarkers(storage)
+        self._clock: datetime | None = None
         self._oversized: set[str] = set()
         self._format_is_known = False
 
@@ -119,6 +144,7 @@ class Catalog:
         infos = {info.key: info for info in self._storage.list(VAULT)}
         keys = list(infos)
         self._oversized = {key for key, info in infos.items() if info.size > MAX_RECORD_SIZE}
+        self._clock = storage_clock(infos.values())
         if FORMAT_KEY in infos:
             self._read_format(infos[FORMAT_KEY])
         elif making:
@@ -166,7 +192,68 @@ class Catalog:
             In the order of `keys`; for a damaged marker the error.
         """
         keys = list(keys)
-        missing = [key for key in keys if key not in self._markers]
+        damaged = self._read_missing(keys)
+        found = (self._markers.get(key) or damaged.get(key) for key in keys)
+        return [record for record in found if record is not None]
+
+    def records_to_show(self, listing: Listing) -> list[CommitRecord | CorruptStateError]:
+        """Like :meth:`records` of the visible states, to tell people or a policy of them.
+
+        Never to tell what may be deleted: many that were not read yet are taken from the marker pack.
+
+        Args:
+            listing: What a LIST has just said: a packed marker counts for the very object that it shows.
+        """
+        keys = listing.visible
+        packed = self._packed.records(self._unread(keys), listing.objects)
+        damaged = self._read_missing([key for key in keys if key not in packed])
+        found = (self._markers.get(key) or packed.get(key) or damaged.get(key) for key in keys)
+        return [record for record in found if record is not None]
+
+    def packed(self, keys: Iterable[StateKey], listing: Listing) -> int:
+        """How many of some markers the marker pack holds."""
+        return self._packed.covered(keys, listing.objects, wanted=self._unread(listing.visible))
+
+    def was_read_settled(self, key: StateKey, modified: datetime) -> bool:
+        """Whether a marker was read from its own object when that was settled.
+
+        Args:
+            key: The state.
+            modified: When its object was stored, as a LIST tells now.
+        """
+        reading = self._readings.get(key)
+        return reading is not None and modified <= reading.clock - SETTLED_AFTER
+
+    def stored(self, key: StateKey) -> bytes | None:
+        """The bytes of a marker that was read; None if it was not, or if its writer lays them out differently."""
+        record, reading = self._markers.get(key), self._readings.get(key)
+        if record is None or reading is None:
+            return None
+        content = record.to_json()
+        if digest(content) == reading.digest:
+            return content
+        self._readings.pop(key, None)  # so that nobody tries in vain again
+        return None
+
+    def fetch(self, key: StateKey) -> bytes:
+        """Read the bytes of a marker from its own object, whether it was read before or not.
+
+        Raises:
+            CorruptStateError: They are damaged.
+            StorageError: And the others of :meth:`record`.
+        """
+        return self._fetch(key)[1]
+
+    def _unread(self, keys: Iterable[StateKey]) -> list[StateKey]:
+        return [key for key in keys if key not in self._markers]
+
+    def _read_missing(self, keys: Iterable[StateKey]) -> dict[StateKey, CorruptStateError]:
+        """Read those of some markers that were not read yet, several at once.
+
+        Returns:
+            The errors of those that are damaged.
+        """
+        missing = self._unread(keys)
         damaged: dict[StateKey, CorruptStateError] = {}
 
         def fetch(key: StateKey) -> None:
@@ -182,8 +269,7 @@ class Catalog:
         elif missing:
             with ThreadPoolExecutor(min(_READERS, len(missing)), "statevault-catalog") as pool:
                 list(pool.map(fetch, missing))
-        found = (self._markers.get(key) or damaged.get(key) for key in keys)
-        return [record for record in found if record is not None]
+        return damaged
 
     def find(self, name: str) -> StateKey:
         """Find a visible state.
@@ -208,8 +294,11 @@ class Catalog:
 
     def forget(self, keys: Iterable[StateKey]) -> None:
         """Drop cached markers, of states that were pruned."""
+        keys = list(keys)
         for key in keys:
             self._markers.pop(key, None)
+            self._readings.pop(key, None)
+        self._packed.forget(keys)
 
     def _read_format(self, info: ObjectInfo) -> None:
         if not self._format_is_known:
@@ -219,6 +308,13 @@ class Catalog:
             self._format_is_known = True
 
     def _read(self, key: StateKey) -> CommitRecord:
+        clock = self._clock  # as it was before
+        record, content = self._fetch(key)
+        if clock is not None:
+            self._readings[key] = _Reading(digest(content), clock)
+        return record
+
+    def _fetch(self, key: StateKey) -> tuple[CommitRecord, bytes]:
         where = self._where(commit_key(*key))
         if commit_key(*key) in self._oversized:
             raise CorruptStateError(f"the commit marker {where} has over {MAX_RECORD_SIZE} bytes: not statevault's")
@@ -234,7 +330,7 @@ class Catalog:
             raise CorruptStateError(f"the state {key.state!r} is damaged: {error}") from None
         if (record.sequence, record.state) != key:
             raise CorruptStateError(f"the commit marker {where} is of another state ({record.state!r})")
-        return record
+        return record, data
 
     def _where(self, key: str) -> str:
         return f"{key} of {self._storage.url}"

@@ -17,6 +17,7 @@ from statevault.format.keys import INTENTS, abort_key, tombstone_key
 from statevault.format.records import AbortRecord, IntentRecord, TombstoneRecord
 from statevault.state_persistence.catalog import Catalog, Listing
 from statevault.state_persistence.fetch import fetch_record
+from statevault.state_persistence.packing import PackingRule, pack_markers
 from statevault.state_persistence.parallel import run_all
 from statevault.state_persistence.prune import Sweep, sweep
 from statevault.state_persistence.removal import give_up_stale
@@ -62,6 +63,7 @@ def collect(
     stale_after: timedelta = STALE_AFTER,
     records_live: timedelta = RECORDS_LIVE,
     shared: SharedObjects | None = None,
+    packing: PackingRule = PackingRule(),  # noqa: B008 - immutable
 ) -> CollectionResult:
     """Look through the whole store, and delete what nobody needs.
 
@@ -72,6 +74,7 @@ def collect(
         stale_after: How old a session without a marker, and an unfinished upload, is when its writer is taken for dead.
         records_live: How old a tombstone, abort or intent is when it goes, once nothing else is left of its state.
         shared: What is known of the objects that the states need of each other.
+        packing: When the markers are packed for those who list them.
 
     Raises:
         Exception: See :func:`~statevault.state_persistence.prune.prune`.
@@ -81,6 +84,7 @@ def collect(
     expired = [*_expired(storage, swept, records_live), *_forgotten_probes(swept.listing, stale_after)]
     storage.delete(expired)
     uploads = storage.abort_unfinished_uploads(stale_after)
+    pack_markers(storage, catalog, swept.listing, packing, fetch=True)
     result = CollectionResult(
         tuple(key.state for key in given_up), len(swept.garbage), swept.freed, len(expired), uploads
     )

@@ -26,6 +26,7 @@ from statevault.format.keys import (
 from statevault.format.records import CommitRecord, TombstoneRecord
 from statevault.state_persistence.catalog import Catalog, Listing
 from statevault.state_persistence.fetch import fetch_record
+from statevault.state_persistence.packing import PackingRule, pack_markers
 from statevault.state_persistence.parallel import run_all
 from statevault.state_persistence.removal import give_up_stale, remove_states
 from statevault.state_persistence.sessions import STALE_AFTER, read_sessions
@@ -85,6 +86,7 @@ def prune(
     reason: str,
     stale_after: timedelta = STALE_AFTER,
     shared: SharedObjects | None = None,
+    packing: PackingRule = PackingRule(),  # noqa: B008 - immutable
 ) -> PruneResult:
     """Remove states, and what crashed saves and earlier prunes left in the folders that they tell of.
 
@@ -99,6 +101,7 @@ def prune(
         reason: Why; kept in the tombstones.
         stale_after: How old a session without a marker is when its writer is taken for dead; never one of `by`.
         shared: What is known of the objects that the states need of each other.
+        packing: When the markers that were read are packed for those who list them.
 
     Raises:
         FormatError: A record can't be read: no data was deleted, since it might have protected something. States that
@@ -122,6 +125,7 @@ def prune(
     spared += [key.state for key in unpinned if key not in gone]
     give_up_stale(storage, catalog, by=by, stale_after=stale_after)
     swept = sweep(storage, catalog, shared, buried=frozenset(removed))
+    pack_markers(storage, catalog, swept.listing, packing, fetch=False)
     result = PruneResult(tuple(key.state for key in removed), tuple(spared), len(swept.garbage), swept.freed)
     _logger.info(
         "Pruned %d states of %s: %d objects, %d bytes", len(removed), storage.url, result.objects, result.freed

@@ -67,8 +67,9 @@ class SharedObjects:
 
     def __init__(self, read: Callable[[CommitRecord], Iterable[ObjectEntry]]) -> None:
         self._read = read
-        # By the whole key: a name may come again, long after its state has gone.
-        self._shares: dict[StateKey, tuple[Share, ...]] = {}
+        # By the whole key: a name may come again, long after its state has gone. With the marker by which the manifest
+        # was found: one out of the marker pack may lie, and must not answer for the one that a prune has read.
+        self._shares: dict[StateKey, tuple[CommitRecord, tuple[Share, ...]]] = {}
         self._reported: set[str] = set()
         self._objects: WeakValueDictionary[str, SharedObject] = WeakValueDictionary()
         self._interned: WeakValueDictionary[tuple[SharedObject, ...], Share] = WeakValueDictionary()
@@ -116,11 +117,11 @@ class SharedObjects:
         found: dict[str, tuple[Share, ...]] = {}
         missing: list[CommitRecord] = []
         for record in records:
-            shares = self._shares.get(StateKey(record.sequence, record.state)) if record.reuses else ()
-            if shares is None:
+            known = self._shares.get(StateKey(record.sequence, record.state)) if record.reuses else (record, ())
+            if known is None or not _lead_to_the_same(known[0], record):
                 missing.append(record)
             else:
-                found[record.state] = shares
+                found[record.state] = known[1]
         if len(missing) == 1:
             found[missing[0].state] = fetch(missing[0])
         elif missing:
@@ -147,9 +148,22 @@ class SharedObjects:
             shares = tuple(
                 self._share(folder, group) for folder, group in groupby(others, lambda entry: folder_of(entry.key))
             )
-            self._shares[StateKey(record.sequence, record.state)] = shares
+            self._shares[StateKey(record.sequence, record.state)] = record, shares
         return shares
 
     def _share(self, folder: str, entries: Iterable[ObjectEntry]) -> Share:
         objects = tuple(self._objects.setdefault(entry.key, SharedObject(*entry)) for entry in entries)
         return self._interned.setdefault(objects, Share(folder, objects))
+
+
+def _lead_to_the_same(one: CommitRecord, other: CommitRecord) -> bool:
+    """Whether two markers of a state name one manifest, and accept the same as right."""
+    if one is other:
+        return True
+    return (one.manifest, one.reuses, one.base, one.size, one.components) == (
+        other.manifest,
+        other.reuses,
+        other.base,
+        other.size,
+        other.components,
+    )

@@ -75,7 +75,7 @@ class StoredStates:
             StorageError: The storage failed.
         """
         infos = []
-        for record in self._catalog.records(self._catalog.listing().visible):
+        for record in self._catalog.records_to_show(self._catalog.listing()):
             if isinstance(record, CorruptStateError):
                 _logger.warning("%s", record)
             else:

@@ -45,7 +45,8 @@ class ObjectInfo:
         key: The key, relative to the storage's root.
         size: Bytes.
         modified: When it was stored, by the backend's clock (UTC); None where the backend does not tell.
-            For people and for age-based clean-up of debris only: no order is ever derived from it.
+            For people, for age-based clean-up of debris, and to know again in a cache what was read before: no order is
+            ever derived from it.
     """
 
     key: str

@@ -12,6 +12,7 @@ from statevault.launcher.retention import Retention
 from statevault.state_persistence import LatestStatesKeeper, StateStore
 from tests.docs.examples import ROOT
 from tests.state_persistence.components import Folder
+from tests.state_persistence.packs import add_markers, collect_and_pack, filled
 from tests.state_persistence.storages import DictStorage, WatchedStorage
 
 GUIDE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -76,6 +77,14 @@ def listed(saving: Saving) -> dict[str, int]:
     return saving.counted(other.states)
 
 
+def listed_by_pack(saving: Saving) -> dict[str, int]:
+    storage = filled()
+    collect_and_pack(storage)
+    add_markers(storage, 50, 52)
+    saving.storage = WatchedStorage(storage)
+    return saving.counted(StateStore(saving.storage).states)
+
+
 def removed(saving: Saving) -> dict[str, int]:
     saving = Saving(incremental=False)
     for _ in range(9):
@@ -95,6 +104,7 @@ CASES: dict[str, tuple[Callable[[Saving], dict[str, int]], dict[str, int]]] = {
     "the same under a given name": (lambda saving: changed(saving, "given.state"), {"c": 2, "f": 1}),
     "load the newest": (load, {"n": FILES}),
     "list the states, of `s` that are new to the process": (listed, {"s": 3}),
+    "the first list of a process, of `u` states that are not in the marker pack": (listed_by_pack, {"u": 3}),
     "remove `r` states that share nothing": (removed, {"r": 4}),
     "pin": (pinned, {}),
 }

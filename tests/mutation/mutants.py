@@ -21,6 +21,8 @@ _CATALOG = "state_persistence/catalog.py"
 _DEADLINE = "state_persistence/deadline.py"
 _SHARED = "state_persistence/shared_objects.py"
 _REUSE = "state_persistence/reuse.py"
+_PACKED = "state_persistence/packed_markers.py"
+_PACKING = "state_persistence/packing.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +338,7 @@ MUTANTS = (
         _SHARED,
         "        except StatePrunedError:\n            return ()\n        except CorruptStateError as error:\n",
         "        except (StatePrunedError, CorruptStateError) as error:\n"
-        "            self._shares[StateKey(record.sequence, record.state)] = ()\n",
+        "            self._shares[StateKey(record.sequence, record.state)] = record, ()\n",
         ("test_retention_sizes.py",),
     ),
     Mutant(
@@ -451,5 +453,49 @@ MUTANTS = (
         "_NO_CLOCK < at <= latest]",
         "at <= latest]",
         ("test_collection.py",),
+    ),
+    # -- packing markers
+    Mutant(
+        "a prune believes the pack",
+        _CATALOG,
+        "        damaged = self._read_missing([key for key in keys if key not in packed])\n",
+        "        self._markers |= packed\n"
+        "        damaged = self._read_missing([key for key in keys if key not in packed])\n",
+        ("test_packed_markers.py",),
+    ),
+    Mutant(
+        "what a manifest said to a plan answers for a prune",
+        _SHARED,
+        "            if known is None or not _lead_to_the_same(known[0], record):\n",
+        "            if known is None:\n",
+        ("test_packed_markers.py",),
+    ),
+    Mutant(
+        "an entry holds whatever a list says",
+        _PACKED,
+        "        if info is None or (marker.size, marker.modified) != (info.size, microseconds(info.modified)):\n",
+        "        if info is None:\n",
+        ("test_packed_markers.py",),
+    ),
+    Mutant(
+        "an entry that held once holds for good",
+        _PACKED,
+        "        return None if entry is None or objects.get(entry.info.key) != entry.info else entry\n",
+        "        return entry\n",
+        ("test_packed_markers.py",),
+    ),
+    Mutant(
+        "markers of the last hour are packed",
+        _PACKING,
+        "        if info.modified <= clock - SETTLED_AFTER and 0 < info.size <= MAX_RECORD_SIZE:\n",
+        "        if 0 < info.size <= MAX_RECORD_SIZE:\n",
+        ("test_packing.py",),
+    ),
+    Mutant(
+        "what was read early is packed late",
+        _CATALOG,
+        "        return reading is not None and modified <= reading.clock - SETTLED_AFTER\n",
+        "        return reading is not None\n",
+        ("test_packing.py",),
     ),
 )

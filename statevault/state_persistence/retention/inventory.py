@@ -40,7 +40,7 @@ class Inventory:
         self._storage = storage
         self._catalog = catalog
         self._shared = shared
-        self._infos: dict[StateKey, StateInfo] = {}
+        self._infos: dict[StateKey, tuple[CommitRecord, StateInfo]] = {}
         self._reported: set[str] = set()
 
     def holdings(self, listing: Listing, *, now: datetime) -> Holdings:
@@ -48,7 +48,9 @@ class Inventory:
         records = self._records(listing)
         infos = [self._info(record) for record in records]
         # Markers are small, but an agent may save for years.
-        self._infos = {StateKey(info.sequence, info.name): info for info in infos}
+        self._infos = {
+            StateKey(info.sequence, info.name): (record, info) for record, info in zip(records, infos, strict=True)
+        }
         return Holdings(tuple(infos), now, StoredSizes(records, self._shared))
 
     def sizes(self, listing: Listing) -> StoredSizes:
@@ -71,7 +73,7 @@ class Inventory:
         visible = listing.visible
         self._shared.forget_others(visible)
         records = []
-        for record in self._catalog.records(visible):
+        for record in self._catalog.records_to_show(listing):
             if isinstance(record, CorruptStateError):
                 self._report(record)
             else:
@@ -81,7 +83,9 @@ class Inventory:
     def _info(self, record: CommitRecord) -> StateInfo:
         # A remote path takes a moment to make, and thousands of them too long to be made anew after each save.
         known = self._infos.get(StateKey(record.sequence, record.state))
-        return known or StateInfo.from_record(record, self._storage.path(record.state))
+        if known is not None and (known[0] is record or known[0] == record):
+            return known[1]
+        return StateInfo.from_record(record, self._storage.path(record.state))
 
     def _report(self, damaged: CorruptStateError) -> None:
         if str(damaged) not in self._reported:

@@ -1,0 +1,140 @@
+"""Stores of many states with a marker pack, and what lies in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+
+from typing_extensions import override
+
+from statevault.format.keys import COMMITS, MARKER_PACK, VAULT, StateKey, commit_key, parse_state_keys
+from statevault.format.marker_pack import PackedMarker, microseconds
+from statevault.format.records import CommitRecord
+from statevault.state_persistence import StateInfo, StateStore
+from statevault.state_persistence.catalog import Catalog
+from statevault.state_persistence.collection import collect
+from statevault.state_persistence.packed_markers import open_pack, seal_pack
+from statevault.state_persistence.packing import PackingRule
+from statevault.storage import Body, ObjectInfo, Storage
+from tests.state_persistence.components import Folder, store_with
+from tests.state_persistence.storages import DictStorage, WatchedStorage
+
+__all__ = [
+    "RULE",
+    "ClockedStorage",
+    "add_markers",
+    "collect_and_pack",
+    "filled",
+    "listed",
+    "listed_without_pack",
+    "lying",
+    "packed_keys",
+    "put_pack",
+    "truthful",
+]
+
+RULE = PackingRule(at_least=40, gain=20)
+"""That of tests, which have few states."""
+
+
+class ClockedStorage(DictStorage):
+    """Tells when objects were put, by a clock that stands still until it is set.
+
+    Attributes:
+        now: What the clock says.
+        times: When each object was put.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = datetime.now(UTC) - timedelta(days=1)
+        self.times: dict[str, datetime] = {}
+
+    def pass_hours(self, hours: float = 2) -> None:
+        """Let time pass, and something be put then."""
+        self.now += timedelta(hours=hours)
+        self.put(VAULT + "probe/tick", b"")
+
+    @override
+    def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
+        self.times[key] = self.now
+        return super().put(key, body, create_only=create_only)
+
+    @override
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        for info in super().list(prefix):
+            yield ObjectInfo(info.key, info.size, self.times.get(info.key))
+
+
+def add_markers(storage: Storage, first: int, last: int) -> None:
+    """Put the markers of more states, like that of the first one: numbers `first` to `last`."""
+    record = Catalog(storage).record(StateKey(1, "0000.state"))
+    for number in range(first, last + 1):
+        name = f"{number:04}.state"
+        more = record.model_copy(update={"state": name, "sequence": number + 1, "metadata": {"step": number}})
+        storage.put(commit_key(number + 1, name), more.to_json())
+
+
+def filled(count: int = 50) -> ClockedStorage:
+    """A store of many states, saved long ago."""
+    storage = ClockedStorage()
+    with store_with(storage, folder=Folder({"own.bin": b"own"})) as store:
+        store.save_state(name="0000.state")
+    add_markers(storage, 1, count - 1)
+    storage.pass_hours()
+    return storage
+
+
+def collect_and_pack(storage: Storage, catalog: Catalog | None = None) -> None:
+    """A collection, of a process of its own if it has no catalog."""
+    collect(storage, catalog or Catalog(storage), by="packer", packing=RULE)
+
+
+def listed(storage: Storage) -> tuple[list[StateInfo], Counter[str]]:
+    """What a new process lists, and its requests."""
+    watched = WatchedStorage(storage)
+    with StateStore(watched) as store:
+        infos = store.states()
+    return infos, Counter(call.partition(" ")[0] for call in watched.calls)
+
+
+def listed_without_pack(storage: ClockedStorage) -> list[StateInfo]:
+    """What is listed when there is no pack."""
+    pack = storage.objects.pop(MARKER_PACK)
+    try:
+        return listed(storage)[0]
+    finally:
+        storage.objects[MARKER_PACK] = pack
+
+
+def packed_keys(storage: DictStorage) -> list[StateKey]:
+    """The states whose markers are in the pack; none if there is none."""
+    if MARKER_PACK not in storage.objects:
+        return []
+    return [StateKey(*marker[:2]) for marker in open_pack(storage.objects[MARKER_PACK], where="here").markers]
+
+
+def truthful(storage: ClockedStorage) -> list[PackedMarker]:
+    """What a pack of all markers holds."""
+    infos: Mapping[str, ObjectInfo] = {info.key: info for info in storage.list(COMMITS)}
+    markers = []
+    for key in parse_state_keys(infos, COMMITS):
+        info = infos[commit_key(*key)]
+        modified = microseconds(info.modified)
+        assert modified is not None
+        markers.append(PackedMarker(*key, info.size, modified, storage.objects[info.key]))
+    return markers
+
+
+def put_pack(storage: ClockedStorage, markers: Iterable[PackedMarker]) -> None:
+    """Put a pack of any entries."""
+    storage.put(MARKER_PACK, seal_pack(list(markers)))
+
+
+def lying(marker: PackedMarker, **fields: object) -> PackedMarker:
+    """An entry that holds, and whose marker says something else than the real one; as long as that."""
+    record = CommitRecord.from_json(marker.content, where="here").model_copy(update=fields)
+    content = record.to_json().rstrip(b"\n")
+    assert len(content) <= marker.size, "choose fields that are no longer"
+    return marker._replace(content=content.ljust(marker.size))
