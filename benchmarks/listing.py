@@ -10,9 +10,11 @@ from benchmarks.grounds import WHERE
 from benchmarks.options import Options
 from benchmarks.place import Place
 from benchmarks.trial import Contender, Recorder, Trial, run_trial
-from statevault.format.keys import commit_key
+from statevault.format.keys import COMMITS, MARKER_PACK, commit_key, parse_state_keys
+from statevault.format.marker_pack import PackedMarker, microseconds
 from statevault.format.records import CommitRecord
 from statevault.state_persistence import StateStore
+from statevault.state_persistence.packed_markers import seal_pack
 from statevault.storage import open_storage
 
 __all__ = ["run"]
@@ -43,15 +45,18 @@ def run(options: Options) -> Comparison:
             reached = place.through(options.grounds.proxy) if counted and where == "s3" else place
             return run_trial(options.grounds, look, contender, reached, count, counted=counted)
 
-        rows += contest(
-            f"{count:,} states",
-            WHERE[where],
-            _CONTENDERS[where],
-            measure,
-            runs=options.runs,
-            actions={LATEST: None, ALL: None, AGAIN: None},
-            count=where == "s3",
-        )
+        for packed in (False, True):
+            if packed:
+                pack_markers(place)
+            rows += contest(
+                f"{count:,} states" + ", packed" * packed,
+                WHERE[where],
+                _CONTENDERS[where],
+                measure,
+                runs=options.runs,
+                actions={LATEST: None, ALL: None, AGAIN: None},
+                count=where == "s3",
+            )
         options.grounds.clear(place)
     return Comparison(
         "listing",
@@ -60,6 +65,7 @@ def run(options: Options) -> Comparison:
         notes=(
             "The peers list the names, sizes and times of the same objects. statevault also reads what each "
             "commit marker says (metadata, sizes, writer), once in the life of a StateStore.",
+            "Packed: a collection of garbage has put the markers into one object as well, for those who list them.",
         ),
     )
 
@@ -79,6 +85,21 @@ def make_states(place: Place, count: int) -> None:
 
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(put, range(1, count)))
+    storage.close()
+
+
+def pack_markers(place: Place) -> None:
+    """Put the pack that ``gc()`` would put as soon as the markers are an hour old."""
+    storage = open_storage(place.url, place.storage_options)
+    infos = {info.key: info for info in storage.list(COMMITS)}
+    keys = parse_state_keys(infos, COMMITS)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        contents = list(pool.map(lambda key: storage.get(commit_key(*key)), keys))
+    markers = [
+        PackedMarker(*key, len(content), microseconds(infos[commit_key(*key)].modified) or 0, content)
+        for key, content in zip(keys, contents, strict=True)
+    ]
+    storage.put(MARKER_PACK, seal_pack(markers))
     storage.close()
 
 
