@@ -15,8 +15,9 @@ __all__ = ["NOTES", "run"]
 NOTES = (
     "The size is that of all tensors: a third weights, the rest Adam's two moments. All of them change between two "
     "saves. They are noise: zstd would take 7 % off in float32, too little to be done, and takes 22 % in bfloat16.",
-    "A first save comes in a new process: it opens connections and folders. So does a restore, which copies into "
-    "living tensors; the files are in the page cache. torch copies with one thread.",
+    "A first save comes in a new process: it opens folders and connections. So does a restore, which copies into "
+    "living tensors; the files are in the page cache. torch copies with one thread. The client of the S3 server is "
+    "made before the clock starts, whichever it is.",
     "Peak MB: private memory and tmpfs on top of the state itself. CPU s: of the process, not of the server.",
     "Unsigned: S3's signature leaves out the hash of what is sent, which client and server compute otherwise.",
     "Sent MB, received MB and requests: counted by a proxy in a run of its own.",

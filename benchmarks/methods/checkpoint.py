@@ -28,6 +28,13 @@ class DistributedCheckpoint(TensorMethod):
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
 
     @override
+    def prepare(self, state: State) -> None:
+        if self.place.is_remote:
+            # fsspec gives these out again: to the writer the one, to the reader the other.
+            for filesystem in (_SingleDeletes, S3FileSystem):
+                filesystem(**self.place.storage_options).exists(f"{self.place.url}/0")
+
+    @override
     def save(self, state: State, number: int) -> None:
         save(dict(state), storage_writer=self.writer(number), no_dist=True)
 

@@ -23,7 +23,7 @@ class TensorMethod(ABC):
         self.place = place
 
     def prepare(self, state: State) -> None:  # noqa: B027 - most need nothing
-        """Do what is not to be measured, before the first save or the restore."""
+        """Do what is not to be measured, before the first save or the restore: make the client of a server, for one."""
 
     @abstractmethod
     def save(self, state: State, number: int) -> None:

@@ -48,6 +48,10 @@ class Statevault(TensorMethod):
         self._registered: State = {}
 
     @override
+    def prepare(self, state: State) -> None:
+        self._store.exists()
+
+    @override
     def save(self, state: State, number: int) -> None:
         self._register(state)
         self._store.save_state()

@@ -60,6 +60,10 @@ class TorchSaveS3fs(TensorMethod):
         self._filesystem: Any = s3fs.S3FileSystem(**place.storage_options, skip_instance_cache=True)
 
     @override
+    def prepare(self, state: State) -> None:
+        self._filesystem.exists(f"{self.place.url}/0.pt")
+
+    @override
     def save(self, state: State, number: int) -> None:
         with self._filesystem.open(f"{self.place.url}/{number}.pt", "wb") as file:
             torch.save(state, file)
