@@ -128,7 +128,7 @@ def test_the_command_writes_a_comparison_and_its_plots_into_a_folder(
     figures = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [section["name"] for section in figures["sections"]] == ["listing"]
     assert figures["head"]["server"]
-    assert len(list((tmp_path / "out").glob("*.png"))) == 2
+    assert len(list((tmp_path / "out").glob("*.png"))) == 4
 
 
 @pytest.mark.parametrize("arguments", [["no-such-section"], ["--only", "no-such-section"]])
