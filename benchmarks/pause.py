@@ -77,7 +77,8 @@ def _copy(tensors: list[Any], targets: list[Any]) -> None:
 
 def _fresh_copy_s(tensors: list[Any]) -> float:
     # An allocator might hand out what it was given back. These pages nobody has had.
-    memory = mmap.mmap(-1, sum(tensor.nbytes for tensor in tensors))
+    size = sum(tensor.nbytes for tensor in tensors)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     offset, targets = 0, []
     for tensor in tensors:
         target = torch.frombuffer(memory, dtype=tensor.dtype, count=tensor.numel(), offset=offset)

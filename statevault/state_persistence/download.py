@@ -69,7 +69,7 @@ class _ReadMemory(threading.local):
         """So many bytes, with anything in them."""
         if self._memory.nbytes < size:
             # Unlike a bytearray, nobody writes zeros into it first.
-            self._memory = memoryview(mmap.mmap(-1, size))
+            self._memory = memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         return self._memory[:size]
 
 

@@ -124,9 +124,9 @@ def instant(said: Any) -> datetime:
     """
     for read in (datetime.fromisoformat, parsedate_to_datetime) if isinstance(said, str) else ():
         with suppress(TypeError, ValueError):
-            instant = read(said)
-            if instant.tzinfo is not None:
-                return instant
+            time = read(said)
+            if time.tzinfo is not None:
+                return time
     found: datetime = parse_timestamp(said)
     return found
 
