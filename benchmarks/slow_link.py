@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from benchmarks.proxy import proxy
+from tests.servers import proxy
 
 __all__ = ["slow_link"]
 
@@ -26,8 +26,8 @@ class _Wire:
         self._lock = threading.Lock()
         self._free_at = 0.0
 
-    def carry(self, block: memoryview) -> None:
-        """Wait for as long as a block takes, behind those that came before it."""
+    def carry(self, block: memoryview) -> memoryview:
+        """Wait for as long as a block takes, behind those that came before it; all of it passes."""
         with self._lock:
             now = time.monotonic()
             # Who was woken a little late may catch up: a wire does not sleep.
@@ -35,6 +35,7 @@ class _Wire:
             left_s = self._free_at - now
         if left_s > 0:
             time.sleep(left_s)
+        return block
 
 
 @contextlib.contextmanager

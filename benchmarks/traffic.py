@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from benchmarks.proxy import proxy
+from tests.servers import proxy
 
 __all__ = ["Traffic", "counting_proxy"]
 
@@ -52,8 +52,9 @@ class _Requests:
         self._head = b""
         self._body_left = 0
 
-    def feed(self, data: memoryview) -> None:
-        """Take the next bytes that the client sent."""
+    def read(self, block: memoryview) -> memoryview:
+        """Take the next bytes that the client sends; all of them pass."""
+        data = block
         while data:
             if self._body_left:
                 taken = min(self._body_left, len(data))
@@ -64,10 +65,11 @@ class _Requests:
             self._head += bytes(data)
             end = self._head.find(b"\r\n\r\n")
             if end < 0:
-                return
+                break
             data = data[end + 4 - before :]
             self._begin(self._head[:end])
             self._head = b""
+        return block
 
     def _begin(self, head: bytes) -> None:
         first, *lines = head.decode("latin-1").split("\r\n")
@@ -90,9 +92,10 @@ def counting_proxy(upstream: str) -> Iterator[tuple[str, Traffic]]:
     """
     traffic, lock = Traffic(), threading.Lock()
 
-    def count_answer(block: memoryview) -> None:
+    def count_answer(block: memoryview) -> memoryview:
         with lock:
             traffic.received_bytes += len(block)
+        return block
 
-    with proxy(upstream, lambda: _Requests(traffic, lock).feed, lambda: count_answer) as url:
+    with proxy(upstream, lambda: _Requests(traffic, lock).read, lambda: count_answer) as url:
         yield url, traffic

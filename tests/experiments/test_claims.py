@@ -10,8 +10,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +23,9 @@ from statevault.experiments.claims import BEAT_EVERY, STALE_AFTER, Claim, take_c
 from statevault.experiments.held import HeldClaims
 from statevault.storage import Body, ObjectInfo
 from tests.profiles import rounds
-from tests.state_persistence.storages import DictStorage
+from tests.state_persistence.storages import DictStorage, TimedStorage
 
 PREFIX = "algorithm_0/trial_0/claims/"
-
-
-class TimedStorage(DictStorage):
-    """Tells when an object was put, by a clock that the test sets."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = datetime(2026, 1, 1, tzinfo=UTC)
-        self.times: dict[str, datetime] = {}
-
-    @override
-    def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
-        self.times[key] = self.now
-        return super().put(key, body, create_only=create_only)
-
-    @override
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        for info in super().list(prefix):
-            yield replace(info, modified=self.times[info.key])
 
 
 class SteppedStorage(DictStorage):

@@ -13,7 +13,7 @@ leaves only the local disk and memory.
 
 from tests.servers.fixtures import Servers, servers, target
 from tests.servers.process import ServerStartError, free_port, running_server
-from tests.servers.proxy import breaking_proxy
+from tests.servers.proxy import breaking_proxy, proxy
 from tests.servers.raw import RawStore
 from tests.servers.scripted import ScriptedAnswer, ScriptedRequest, scripted_server
 from tests.servers.targets import S3_SERVERS, SERVER_NAMES, StorageTarget, target_names
@@ -29,6 +29,7 @@ __all__ = [
     "StorageTarget",
     "breaking_proxy",
     "free_port",
+    "proxy",
     "running_server",
     "scripted_server",
     "servers",

@@ -1,35 +1,35 @@
-"""A TCP proxy that breaks connections: the network between a client and a server on its bad days."""
+"""A TCP proxy in front of a server: it shows somebody what passes, slows it down, or breaks the connection."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
-__all__ = ["breaking_proxy"]
+__all__ = ["Gate", "breaking_proxy", "proxy"]
+
+_BLOCK = 1 << 18
+
+Gate: TypeAlias = Callable[[memoryview], memoryview]
+"""Is shown each block of one direction of one connection, which waits meanwhile, and returns what of it passes: all of
+it, or its beginning, behind which the connection breaks."""
 
 
 @contextlib.contextmanager
-def breaking_proxy(upstream: str, answer_bytes: Sequence[int | None]) -> Iterator[str]:
-    """Run a proxy in front of a server; yields its URL.
+def proxy(upstream: str, upwards: Callable[[], Gate], downwards: Callable[[], Gate]) -> Iterator[str]:
+    """Run a proxy; yields its URL.
 
     Args:
-        upstream: The server's URL.
-        answer_bytes: For each connection in turn, after how many bytes of answers it breaks; None, and
-            connections after the last one given, do not break. Requests always go through.
+        upstream: The server's URL, ``http://host:port``.
+        upwards: Makes, for each connection in turn, the gate of the bytes to the server.
+        downwards: The same for those to the client.
     """
-    host, port = urlsplit(upstream).hostname, urlsplit(upstream).port
-    limits = list(answer_bytes)
+    host, port = urlsplit(upstream).hostname or "127.0.0.1", urlsplit(upstream).port or 80
     listener = socket.create_server(("127.0.0.1", 0))
     open_sockets: list[socket.socket] = [listener]
-
-    def serve(client: socket.socket, limit: int | None) -> None:
-        server = socket.create_connection((host or "127.0.0.1", port or 80))
-        open_sockets.extend((client, server))
-        threading.Thread(target=_pump, args=(client, server, None), daemon=True).start()
-        _pump(server, client, limit)
 
     def accept() -> None:
         while True:
@@ -37,8 +37,18 @@ def breaking_proxy(upstream: str, answer_bytes: Sequence[int | None]) -> Iterato
                 client, _ = listener.accept()
             except OSError:
                 return
-            limit = limits.pop(0) if limits else None
-            threading.Thread(target=serve, args=(client, limit), daemon=True).start()
+            open_sockets.append(client)
+            try:
+                server = socket.create_connection((host, port))
+            except OSError:
+                client.close()
+                continue
+            open_sockets.append(server)
+            for end in (client, server):
+                # A request that comes in two pieces must not wait for what TCP saves up.
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=_pump, args=(client, server, upwards()), daemon=True).start()
+            threading.Thread(target=_pump, args=(server, client, downwards()), daemon=True).start()
 
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()
@@ -53,16 +63,46 @@ def breaking_proxy(upstream: str, answer_bytes: Sequence[int | None]) -> Iterato
         thread.join()
 
 
-def _pump(source: socket.socket, sink: socket.socket, limit: int | None) -> None:
-    """Copy bytes until the source ends, or `limit` of them are over; then break both connections."""
-    passed = 0
+def breaking_proxy(upstream: str, answer_bytes: Sequence[int | None]) -> contextlib.AbstractContextManager[str]:
+    """Run a proxy that breaks connections, as a network does on its bad days; yields its URL.
+
+    Args:
+        upstream: The server's URL.
+        answer_bytes: For each connection in turn, after how many bytes of answers it breaks; None, and
+            connections after the last one given, do not break. Requests always go through.
+    """
+    limits = list(answer_bytes)
+    return proxy(upstream, lambda: _pass_all, lambda: _gate_of(limits.pop(0) if limits else None))
+
+
+def _pass_all(block: memoryview) -> memoryview:
+    return block
+
+
+def _gate_of(limit: int | None) -> Gate:
+    if limit is None:
+        return _pass_all
+    left = limit
+
+    def gate(block: memoryview) -> memoryview:
+        nonlocal left
+        passing = block[:left]
+        left -= len(passing)
+        return passing
+
+    return gate
+
+
+def _pump(source: socket.socket, sink: socket.socket, gate: Gate) -> None:
+    buffer = bytearray(_BLOCK)
+    view = memoryview(buffer)
     with contextlib.suppress(OSError):
-        while data := source.recv(1 << 16):
-            room = len(data) if limit is None else limit - passed
-            sink.sendall(data[:room])
-            passed += len(data)
-            if limit is not None and passed > limit:
+        while count := source.recv_into(buffer):
+            passing = gate(view[:count])
+            sink.sendall(passing)
+            if len(passing) < count:
                 break
+    # When one direction ends, both connections do.
     for end in (source, sink):
         with contextlib.suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)

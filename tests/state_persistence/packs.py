@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-
-from typing_extensions import override
 
 from statevault.format.keys import COMMITS, MARKER_PACK, VAULT, StateKey, commit_key, parse_state_keys
 from statevault.format.marker_pack import PackedMarker, microseconds
@@ -16,13 +14,12 @@ from statevault.state_persistence.catalog import Catalog
 from statevault.state_persistence.collection import collect
 from statevault.state_persistence.packed_markers import open_pack, seal_pack
 from statevault.state_persistence.packing import PackingRule
-from statevault.storage import Body, ObjectInfo, Storage
+from statevault.storage import ObjectInfo, Storage
 from tests.state_persistence.components import Folder, store_with
-from tests.state_persistence.storages import DictStorage, WatchedStorage
+from tests.state_persistence.storages import DictStorage, TimedStorage, WatchedStorage
 
 __all__ = [
     "RULE",
-    "ClockedStorage",
     "add_markers",
     "collect_and_pack",
     "filled",
@@ -30,7 +27,9 @@ __all__ = [
     "listed_without_pack",
     "lying",
     "packed_keys",
+    "pass_hours",
     "put_pack",
+    "storage_of_yesterday",
     "truthful",
 ]
 
@@ -38,33 +37,15 @@ RULE = PackingRule(at_least=40, gain=20)
 """That of tests, which have few states."""
 
 
-class ClockedStorage(DictStorage):
-    """Tells when objects were put, by a clock that stands still until it is set.
+def storage_of_yesterday() -> TimedStorage:
+    """An empty storage whose clock says yesterday."""
+    return TimedStorage(datetime.now(UTC) - timedelta(days=1))
 
-    Attributes:
-        now: What the clock says.
-        times: When each object was put.
-    """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = datetime.now(UTC) - timedelta(days=1)
-        self.times: dict[str, datetime] = {}
-
-    def pass_hours(self, hours: float = 2) -> None:
-        """Let time pass, and something be put then."""
-        self.now += timedelta(hours=hours)
-        self.put(VAULT + "probe/tick", b"")
-
-    @override
-    def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
-        self.times[key] = self.now
-        return super().put(key, body, create_only=create_only)
-
-    @override
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        for info in super().list(prefix):
-            yield ObjectInfo(info.key, info.size, self.times.get(info.key))
+def pass_hours(storage: TimedStorage, hours: float = 2) -> None:
+    """Let time pass, and something be put then."""
+    storage.now += timedelta(hours=hours)
+    storage.put(VAULT + "probe/tick", b"")
 
 
 def add_markers(storage: Storage, first: int, last: int) -> None:
@@ -76,13 +57,13 @@ def add_markers(storage: Storage, first: int, last: int) -> None:
         storage.put(commit_key(number + 1, name), more.to_json())
 
 
-def filled(count: int = 50) -> ClockedStorage:
+def filled(count: int = 50) -> TimedStorage:
     """A store of many states, saved long ago."""
-    storage = ClockedStorage()
+    storage = storage_of_yesterday()
     with store_with(storage, folder=Folder({"own.bin": b"own"})) as store:
         store.save_state(name="0000.state")
     add_markers(storage, 1, count - 1)
-    storage.pass_hours()
+    pass_hours(storage)
     return storage
 
 
@@ -99,7 +80,7 @@ def listed(storage: Storage) -> tuple[list[StateInfo], Counter[str]]:
     return infos, Counter(call.partition(" ")[0] for call in watched.calls)
 
 
-def listed_without_pack(storage: ClockedStorage) -> list[StateInfo]:
+def listed_without_pack(storage: TimedStorage) -> list[StateInfo]:
     """What is listed when there is no pack."""
     pack = storage.objects.pop(MARKER_PACK)
     try:
@@ -115,7 +96,7 @@ def packed_keys(storage: DictStorage) -> list[StateKey]:
     return [StateKey(*marker[:2]) for marker in open_pack(storage.objects[MARKER_PACK], where="here").markers]
 
 
-def truthful(storage: ClockedStorage) -> list[PackedMarker]:
+def truthful(storage: TimedStorage) -> list[PackedMarker]:
     """What a pack of all markers holds."""
     infos: Mapping[str, ObjectInfo] = {info.key: info for info in storage.list(COMMITS)}
     markers = []
@@ -127,7 +108,7 @@ def truthful(storage: ClockedStorage) -> list[PackedMarker]:
     return markers
 
 
-def put_pack(storage: ClockedStorage, markers: Iterable[PackedMarker]) -> None:
+def put_pack(storage: TimedStorage, markers: Iterable[PackedMarker]) -> None:
     """Put a pack of any entries."""
     storage.put(MARKER_PACK, seal_pack(list(markers)))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import Enum
 from typing import TypeVar
 
@@ -69,6 +70,30 @@ class DictStorage(Storage):
     @override
     def path(self, key: str = "") -> UPath:
         return UPath(f"memory://dict/{key}")
+
+
+class TimedStorage(DictStorage):
+    """Tells when objects were put, by a clock that stands still until it is set.
+
+    Attributes:
+        now: What the clock says.
+        times: When each object was put; may be changed.
+    """
+
+    def __init__(self, now: datetime | None = None) -> None:
+        super().__init__()
+        self.now = now or datetime.now(UTC)
+        self.times: dict[str, datetime] = {}
+
+    @override
+    def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
+        self.times[key] = self.now
+        return super().put(key, body, create_only=create_only)
+
+    @override
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        for info in super().list(prefix):
+            yield replace(info, modified=self.times[info.key])
 
 
 @dataclass

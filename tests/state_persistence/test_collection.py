@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from typing_extensions import override
 
 from statevault.errors import StateVaultError
 from statevault.format.keys import (
@@ -29,29 +26,21 @@ from statevault.format.records import AbortRecord, IntentRecord, SessionRecord, 
 from statevault.state_persistence import StateStore
 from statevault.state_persistence.catalog import Catalog
 from statevault.state_persistence.collection import CollectionResult, collect
-from statevault.storage import PROBE_PREFIX, ObjectInfo
+from statevault.storage import PROBE_PREFIX
 from tests.state_persistence.components import Files, Folder, store_with
 from tests.state_persistence.garbage import check_no_garbage
-from tests.state_persistence.storages import DictStorage, FailingStorage, Failure, ProcessDiedError, WatchedStorage
+from tests.state_persistence.storages import (
+    DictStorage,
+    FailingStorage,
+    Failure,
+    ProcessDiedError,
+    TimedStorage,
+    WatchedStorage,
+)
 
 NOW = datetime.now(UTC)
 LONG_AGO = NOW - timedelta(days=8)
 FAILURES = [pytest.param(failure, id=failure.value) for failure in Failure]
-
-
-@dataclass
-class TimedStorage(DictStorage):
-    """Says when objects were stored: `modified`, else now."""
-
-    modified: dict[str, datetime] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    @override
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        for info in super().list(prefix):
-            yield ObjectInfo(info.key, info.size, self.modified.get(info.key, datetime.now(UTC)))
 
 
 def save_states(storage: DictStorage, count: int, *, shared: bool = True) -> dict[str, Files]:
@@ -156,7 +145,7 @@ def old_records(storage: TimedStorage) -> None:
         storage.put(tombstone_key(sequence, state), tombstone.to_json())
         storage.put(abort_key(state), AbortRecord(state=state, by="p", at=LONG_AGO).to_json())
     storage.put(intent_key("00aa"), IntentRecord(prune="00aa", states=["a.state"], by="p", at=LONG_AGO).to_json())
-    storage.modified = dict.fromkeys(storage.objects, LONG_AGO)
+    storage.times = dict.fromkeys(storage.objects, LONG_AGO)
 
 
 def records_left(storage: TimedStorage) -> list[str]:
@@ -197,12 +186,12 @@ def test_records_that_may_still_be_needed_stay(reason: str) -> None:
     key = tombstone_key(1, "a.state")
     match reason:
         case "young here":
-            storage.modified[key] = NOW
+            storage.times[key] = NOW
         case "young there":
-            storage.put(key, TombstoneRecord(state="a.state", sequence=1, by="p", at=NOW).to_json())
+            storage.objects[key] = TombstoneRecord(state="a.state", sequence=1, by="p", at=NOW).to_json()
         case "no clock":
             at = datetime(1970, 1, 1, 0, 5, tzinfo=UTC)
-            storage.put(key, TombstoneRecord(state="a.state", sequence=1, by="p", at=at).to_json())
+            storage.objects[key] = TombstoneRecord(state="a.state", sequence=1, by="p", at=at).to_json()
         case "data":
             storage.put("a.state/folder/late.bin", b"late")
         case "session":
@@ -211,9 +200,9 @@ def test_records_that_may_still_be_needed_stay(reason: str) -> None:
         case "pin":
             storage.put(f"{PINS}a.state/late.00000000", b"")
         case "damaged":
-            storage.put(key, b"{")
+            storage.objects[key] = b"{"
         case _:
-            storage.put(key, b" " * (17 << 20))
+            storage.objects[key] = b" " * (17 << 20)
     with StateStore(storage) as store:
         store.gc()
     assert key in storage.objects
@@ -224,7 +213,7 @@ def test_what_a_killed_probe_has_left_goes_when_it_is_old() -> None:
     save_states(storage, 1)
     for name in ("old", "young"):
         storage.put(f"{PROBE_PREFIX}{name}/large", b"noise")
-    storage.modified[f"{PROBE_PREFIX}old/large"] = NOW - timedelta(days=2)
+    storage.times[f"{PROBE_PREFIX}old/large"] = NOW - timedelta(days=2)
     with StateStore(storage) as store:
         assert store.gc().records == 1
     assert [key for key in storage.objects if key.startswith(PROBE_PREFIX)] == [f"{PROBE_PREFIX}young/large"]
@@ -238,7 +227,7 @@ def test_a_writer_whose_clock_is_years_ahead_is_taken_for_dead_by_the_backends()
     storage.put(session_key("x.state"), session.to_json())
     with StateStore(storage) as store:
         assert store.gc().given_up == ()
-        storage.modified[session_key("x.state")] = NOW - timedelta(days=2)
+        storage.times[session_key("x.state")] = NOW - timedelta(days=2)
         assert store.gc().given_up == ("x.state",)
 
 

@@ -27,20 +27,21 @@ from statevault.storage import LocalStorage
 from tests.profiles import rounds
 from tests.state_persistence.components import Folder
 from tests.state_persistence.packs import (
-    ClockedStorage,
     add_markers,
     collect_and_pack,
     filled,
     listed,
     listed_without_pack,
     lying,
+    pass_hours,
     put_pack,
+    storage_of_yesterday,
     truthful,
 )
-from tests.state_persistence.storages import DictStorage, WatchedStorage
+from tests.state_persistence.storages import DictStorage, TimedStorage, WatchedStorage
 
 
-def packed(count: int = 50) -> ClockedStorage:
+def packed(count: int = 50) -> TimedStorage:
     storage = filled(count)
     put_pack(storage, truthful(storage))
     return storage
@@ -75,7 +76,7 @@ def test_a_newer_pack_is_read_where_many_are_missing() -> None:
     with StateStore(watched) as store:
         store.states()
         add_markers(storage, 50, 99)
-        storage.pass_hours()
+        pass_hours(storage)
         put_pack(storage, truthful(storage)[40:])
         watched.calls.clear()
         assert [info.name for info in store.states()] == [f"{number:04}.state" for number in range(100)]
@@ -300,7 +301,7 @@ def test_what_no_retention_removes_is_told_by_the_markers_themselves() -> None:
         assert list(store.protected()) == ["0049.state"]
 
 
-def sharing(storage: ClockedStorage) -> None:
+def sharing(storage: TimedStorage) -> None:
     """States that need an object in the folder of the first one, and many others."""
     folder = Folder({"frozen.bin": b"f" * 70_000, "own.bin": b"0"})
     with StateStore(storage) as store:
@@ -313,12 +314,12 @@ def sharing(storage: ClockedStorage) -> None:
         name = f"x{number}.state"
         more = record.model_copy(update={"state": name, "sequence": number + 1})
         storage.put(commit_key(number + 1, name), more.to_json())
-    storage.pass_hours()
+    pass_hours(storage)
 
 
 @pytest.mark.parametrize("collects", [False, True])
 def test_a_pack_that_lies_about_what_is_reused_loses_no_data(collects: bool) -> None:
-    storage = ClockedStorage()
+    storage = storage_of_yesterday()
     sharing(storage)
     put_pack(storage, [lying(marker, base=None, reuses=[]) for marker in truthful(storage)])
     with StateStore(storage) as store:
@@ -337,7 +338,7 @@ def test_a_pack_that_lies_about_what_is_reused_loses_no_data(collects: bool) -> 
 
 def test_a_manifest_that_was_found_by_a_pack_does_not_answer_for_a_prune() -> None:
     """Not even where the manifest was replaced by one that agrees with the pack: then the prune stops."""
-    storage = ClockedStorage()
+    storage = storage_of_yesterday()
     sharing(storage)
     real = Catalog(storage).record(StateKey(3, "s2.state"))
     read: list[CommitRecord] = []
@@ -355,7 +356,7 @@ def test_a_manifest_that_was_found_by_a_pack_does_not_answer_for_a_prune() -> No
 
 
 def test_a_marker_that_is_damaged_stops_a_prune_though_the_pack_has_it() -> None:
-    storage = ClockedStorage()
+    storage = storage_of_yesterday()
     sharing(storage)
     put_pack(storage, truthful(storage))
     key = commit_key(3, "s2.state")

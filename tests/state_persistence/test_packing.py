@@ -25,7 +25,6 @@ from tests.cli.run import invoked
 from tests.state_persistence.components import Folder, store_with
 from tests.state_persistence.packs import (
     RULE,
-    ClockedStorage,
     add_markers,
     collect_and_pack,
     filled,
@@ -33,10 +32,18 @@ from tests.state_persistence.packs import (
     listed_without_pack,
     lying,
     packed_keys,
+    pass_hours,
     put_pack,
     truthful,
 )
-from tests.state_persistence.storages import DictStorage, FailingStorage, Failure, ProcessDiedError, WatchedStorage
+from tests.state_persistence.storages import (
+    DictStorage,
+    FailingStorage,
+    Failure,
+    ProcessDiedError,
+    TimedStorage,
+    WatchedStorage,
+)
 
 NEVER = PackingRule(at_least=10**9)
 FAILURES = [pytest.param(failure, id=failure.value) for failure in Failure]
@@ -144,7 +151,7 @@ def test_removed_states_drop_out() -> None:
     prune_and_pack(storage, *(f"{number:04}.state" for number in range(1, 11)))
     assert len(packed_keys(storage)) == 60, "the pack that is there does"
     add_markers(storage, 60, 99)
-    storage.pass_hours()
+    pass_hours(storage)
     collect_and_pack(storage)
     assert [key.sequence for key in packed_keys(storage)] == [1, *range(12, 101)]
 
@@ -163,7 +170,7 @@ def test_a_pack_is_replaced_when_it_gains_enough(more: int, is_packed: bool) -> 
     storage = filled()
     collect_and_pack(storage)
     add_markers(storage, 50, 49 + more)
-    storage.pass_hours()
+    pass_hours(storage)
     collect_and_pack(storage)
     assert len(packed_keys(storage)) == (50 + more if is_packed else 50)
 
@@ -172,11 +179,11 @@ def test_a_large_pack_is_replaced_when_it_gains_a_share() -> None:
     storage = filled(200)
     collect_and_pack(storage)
     add_markers(storage, 200, 227)
-    storage.pass_hours()
+    pass_hours(storage)
     collect_and_pack(storage)
     assert len(packed_keys(storage)) == 200, "28 of 228 is less than an eighth"
     add_markers(storage, 228, 228)
-    storage.pass_hours()
+    pass_hours(storage)
     collect_and_pack(storage)
     assert len(packed_keys(storage)) == 229
 
@@ -221,10 +228,10 @@ def test_a_pack_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_markers_of_the_last_hour_are_not_packed() -> None:
     storage = filled()
     add_markers(storage, 50, 99)
-    storage.pass_hours(0.99)
+    pass_hours(storage, 0.99)
     collect_and_pack(storage)
     assert len(packed_keys(storage)) == 50
-    storage.pass_hours(0.02)
+    pass_hours(storage, 0.02)
     collect_and_pack(storage)
     assert len(packed_keys(storage)) == 100
 
@@ -251,7 +258,7 @@ def test_what_was_read_too_early_is_not_packed_by_a_prune() -> None:
     catalog = that_knows_all(storage)
     key = commit_key(100, "0099.state")
     storage.objects[key] = storage.objects[key].replace(b'"step": 99', b'"step": 11')
-    storage.pass_hours()
+    pass_hours(storage)
     prune_and_pack(storage, catalog=catalog)
     assert len(packed_keys(storage)) == 50
     collect_and_pack(storage, catalog)
@@ -329,7 +336,7 @@ def test_what_a_plan_took_from_a_pack_is_not_packed_again() -> None:
     storage = filled()
     put_pack(storage, [lying(marker, files=7) for marker in truthful(storage)])
     add_markers(storage, 50, 99)
-    storage.pass_hours()
+    pass_hours(storage)
     catalog = Catalog(storage)
     catalog.records_to_show(catalog.listing())
     prune_and_pack(storage, catalog=catalog)
@@ -345,7 +352,7 @@ def test_of_two_packers_the_last_one_stays() -> None:
     storage = filled()
     one, other = that_knows_all(storage), that_knows_all(storage)
     add_markers(storage, 50, 99)
-    storage.pass_hours()
+    pass_hours(storage)
     collect_and_pack(storage, one)
     large = storage.objects[MARKER_PACK]
     assert len(packed_keys(storage)) == 100
@@ -438,7 +445,7 @@ def test_commands_know_the_pack(tmp_path: Path) -> None:
 
 
 def test_a_save_beside_a_pack_is_as_ever() -> None:
-    storage: ClockedStorage = filled()
+    storage: TimedStorage = filled()
     collect_and_pack(storage)
     with store_with(storage, folder=Folder({"own.bin": b"more"})) as store:
         store.save_state(name="new.state")
