@@ -1,16 +1,16 @@
-"""A file as the body of a put: its chunks, hashed and compressed, without those that are reused.
+"""What is put of a file: its chunks, hashed and compressed, without those that are reused.
 
 Memory is bounded whatever the size of a file: chunks are made a few ahead of the connection that takes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from statevault.format.manifest import Chunk
 from statevault.state_persistence.chunk_encoding import Compression
-from statevault.state_persistence.file_content import StateFile
+from statevault.state_persistence.file_content import EncodedChunk, StateFile
 from statevault.storage import Buffer
 
 __all__ = ["FileBody"]
@@ -66,20 +66,34 @@ class FileBody:
         self.compression = wanted if self._content.worth(wanted, self._new) else Compression.NONE
 
     def __iter__(self) -> Iterator[Buffer]:
+        return self.taken(self.encoded())
+
+    def encoded(self) -> Iterator[EncodedChunk]:
+        """Encode the new chunks."""
+        return self._content.encoded(self._new, self.compression)
+
+    def taken(self, chunks: Iterable[EncodedChunk]) -> Iterator[Buffer]:
+        """Note what is put of the file, in the thread that puts it."""
         self._put = []
-        for chunk in self._content.encoded(self._new, self.compression):
+        for chunk in chunks:
             self._put.append((memoryview(chunk.stored).nbytes, chunk.encoding, chunk.size, chunk.digest))
             yield chunk.stored
 
-    def chunks(self, *, own: int, reused: Mapping[int, int]) -> list[Chunk]:
+    @property
+    def put_size(self) -> int:
+        """Bytes that were put."""
+        return sum(stored for stored, *_ in self._put)
+
+    def chunks(self, own: int, start: int, *, reused: Mapping[int, int]) -> list[Chunk]:
         """All chunks of the file, once it was put.
 
         Args:
             own: The index of the object with its new chunks.
+            start: Where the first of these begins in it.
             reused: For each object of the base its index in the new manifest.
         """
         chunks = []
-        offset = 0
+        offset = start
         put = iter(self._put)
         for chunk in self._reused:
             if chunk is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,6 +14,7 @@ from statevault.format.keys import state_prefix
 from statevault.format.manifest import DirectoryEntry, FileEntry, ObjectEntry, file_flags
 from statevault.state_persistence.chunk_encoding import Compression
 from statevault.state_persistence.file_body import FileBody
+from statevault.state_persistence.new_objects import NewObject, plan_objects
 from statevault.state_persistence.object_names import object_names
 from statevault.state_persistence.parallel import run_all
 from statevault.state_persistence.reuse import Base, folder_of, worth_reusing
@@ -22,8 +25,8 @@ __all__ = ["StateContent", "object_keys", "upload_files"]
 
 _logger = logging.getLogger(__name__)
 _CONCURRENT_FILES = 8
-_CONCURRENT_BIG_FILES = 1
-_BIG_FILE = 8 * 1024**2
+_CONCURRENT_BIG_OBJECTS = 1
+_BIG_OBJECT = 8 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,36 +73,32 @@ def upload_files(
     names = object_names(file.logical_path for file in snapshot.files)
     with (
         ThreadPoolExecutor(os.cpu_count() or 1, "statevault-encode") as encoders,
-        ThreadPoolExecutor(_CONCURRENT_BIG_FILES, "statevault-upload-big") as big,
+        ThreadPoolExecutor(_CONCURRENT_BIG_OBJECTS, "statevault-upload-big") as big,
         ThreadPoolExecutor(_CONCURRENT_FILES, "statevault-upload") as small,
+        ThreadPoolExecutor(_CONCURRENT_FILES, "statevault-gather") as gatherers,
     ):
         files = [FileBody(file, encoders) for file in snapshot.files if file.size]
         reused = _reuse(storage, files, base, small)
         bodies = [body for body in files if body.size]
-        keys = []
-        for body in bodies:
-            name = names[body.file.logical_path]
-            body.choose_compression(compression if name.may_compress or not body.is_whole else Compression.NONE)
-            compressed = body.compression is not Compression.NONE
-            keys.append(name.key(state, whole=body.is_plain_file, compressed=compressed))
-        if len(set(keys)) != len(keys):
-            twice = next(key for key in keys if keys.count(key) > 1)
+        # The largest first: the last object to end should not be the longest.
+        objects = sorted(
+            plan_objects(state, bodies, names, gatherers, compression=compression), key=lambda planned: -planned.size
+        )
+        keys = Counter(planned.key for planned in objects)
+        if len(keys) != len(objects):
+            twice = max(keys, key=keys.__getitem__)
             raise InvalidNameError(f"two files of the state would both be stored as {twice!r}: rename one of them")
 
-        def upload(index: int) -> ObjectEntry:
-            return ObjectEntry(keys[index], storage.put(keys[index], bodies[index]))
+        def upload(planned: NewObject) -> ObjectEntry:
+            return ObjectEntry(planned.key, storage.put(planned.key, planned))
 
-        # A big file is sent in several large parts at once, so that one of them fills the wire, and the memory.
-        # The largest first: the last file to end should not be the longest.
-        largest_first = sorted(range(len(bodies)), key=lambda index: -bodies[index].size)
-        entries = run_all(lambda index: big if bodies[index].size >= _BIG_FILE else small, upload, largest_first)
-        uploaded = dict(zip(largest_first, entries, strict=True))
-    new = [uploaded[index] for index in range(len(bodies))]
+        # A big object is sent in several large parts at once, so that one of them fills the wire, and the memory.
+        new = run_all(lambda planned: big if planned.size >= _BIG_OBJECT else small, upload, objects)
     _check_sizes(storage, state, new)
-    index_of = {body.file.logical_path: index for index, body in enumerate(bodies)}
-    places = {index: len(new) + place for place, index in enumerate(reused)}
+    own = _places(objects)
+    reused_at = {index: len(new) + place for place, index in enumerate(reused)}
     chunks = {
-        body.file.logical_path: body.chunks(own=index_of.get(body.file.logical_path, 0), reused=places)
+        body.file.logical_path: body.chunks(*own.get(body.file.logical_path, (0, 0)), reused=reused_at)
         for body in files
     }
     old = [base.objects[index] for index in reused] if base is not None else []
@@ -119,6 +118,17 @@ def upload_files(
         new_size=sum(entry.size for entry in new),
         reuses=sorted({folder_of(entry.key) for entry in old}),
     )
+
+
+def _places(objects: Iterable[NewObject]) -> dict[str, tuple[int, int]]:
+    """For each file, by logical path: the index of the object with its new chunks, and where they begin in it."""
+    places = {}
+    for index, planned in enumerate(objects):
+        start = 0
+        for body in planned.files:
+            places[body.file.logical_path] = (index, start)
+            start += body.put_size
+    return places
 
 
 def _reuse(storage: Storage, files: list[FileBody], base: Base | None, pool: ThreadPoolExecutor) -> list[int]:
