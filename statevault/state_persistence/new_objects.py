@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
+from statevault.errors import InvalidNameError
 from statevault.state_persistence.chunk_encoding import Compression
 from statevault.state_persistence.file_body import FileBody
 from statevault.state_persistence.object_names import ObjectName
@@ -64,13 +65,16 @@ def plan_objects(
 
     Args:
         state: The name of the state.
-        bodies: What is new of the files, of each of them something.
+        bodies: What is new of the files; of some there may be nothing.
         names: The names of their objects, by logical path.
         gatherers: See :class:`NewObject`.
         compression: What is done to chunks where it pays.
+
+    Raises:
+        InvalidNameError: Two objects would have the same key.
     """
-    objects = []
-    for group in _grouped(bodies):
+    objects: dict[str, NewObject] = {}
+    for group in _grouped([body for body in bodies if body.size]):
         first = names[group[0].file.logical_path]
         if len(group) > 1:
             for body in group:
@@ -81,8 +85,10 @@ def plan_objects(
             body.choose_compression(compression if first.may_compress or not body.is_whole else Compression.NONE)
             compressed = body.compression is not Compression.NONE
             key = first.key(state, whole=body.is_plain_file, compressed=compressed)
-        objects.append(NewObject(key, group, gatherers))
-    return objects
+        if key in objects:
+            raise InvalidNameError(f"two files of the state would both be stored as {key!r}: rename one of them")
+        objects[key] = NewObject(key, group, gatherers)
+    return list(objects.values())
 
 
 def _grouped(bodies: Sequence[FileBody]) -> Iterator[list[FileBody]]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from statevault.errors import InvalidNameError, StateExistsError, StorageError
+from statevault.errors import StateExistsError, StorageError
 from statevault.format.keys import state_prefix
 from statevault.format.manifest import DirectoryEntry, FileEntry, ObjectEntry, file_flags
 from statevault.state_persistence.chunk_encoding import Compression
@@ -70,7 +69,6 @@ def upload_files(
         StateExistsError: Something else lies in the state's folder.
         StorageError: A put failed, or the storage lists another size than was put.
     """
-    names = object_names(file.logical_path for file in snapshot.files)
     with (
         ThreadPoolExecutor(os.cpu_count() or 1, "statevault-encode") as encoders,
         ThreadPoolExecutor(_CONCURRENT_BIG_OBJECTS, "statevault-upload-big") as big,
@@ -79,15 +77,10 @@ def upload_files(
     ):
         files = [FileBody(file, encoders) for file in snapshot.files if file.size]
         reused = _reuse(storage, files, base, small)
-        bodies = [body for body in files if body.size]
-        # The largest first: the last object to end should not be the longest.
-        objects = sorted(
-            plan_objects(state, bodies, names, gatherers, compression=compression), key=lambda planned: -planned.size
-        )
-        keys = Counter(planned.key for planned in objects)
-        if len(keys) != len(objects):
-            twice = max(keys, key=keys.__getitem__)
-            raise InvalidNameError(f"two files of the state would both be stored as {twice!r}: rename one of them")
+        names = object_names(file.logical_path for file in snapshot.files)
+        objects = plan_objects(state, files, names, gatherers, compression=compression)
+        # The last object to end should not be the longest.
+        objects.sort(key=lambda planned: planned.size, reverse=True)
 
         def upload(planned: NewObject) -> ObjectEntry:
             return ObjectEntry(planned.key, storage.put(planned.key, planned))
@@ -95,15 +88,25 @@ def upload_files(
         # A big object is sent in several large parts at once, so that one of them fills the wire, and the memory.
         new = run_all(lambda planned: big if planned.size >= _BIG_OBJECT else small, upload, objects)
     _check_sizes(storage, state, new)
+    return _content(snapshot, files, objects, new, reused)
+
+
+def _content(
+    snapshot: Snapshot,
+    files: list[FileBody],
+    objects: list[NewObject],
+    new: list[ObjectEntry],
+    reused: Mapping[int, ObjectEntry],
+) -> StateContent:
+    """Say where everything lies, once it was put."""
     own = _places(objects)
     reused_at = {index: len(new) + place for place, index in enumerate(reused)}
     chunks = {
         body.file.logical_path: body.chunks(*own.get(body.file.logical_path, (0, 0)), reused=reused_at)
         for body in files
     }
-    old = [base.objects[index] for index in reused] if base is not None else []
     return StateContent(
-        objects=[*new, *old],
+        objects=[*new, *reused.values()],
         files=[
             FileEntry(
                 file.component,
@@ -116,7 +119,7 @@ def upload_files(
         ],
         directories=[DirectoryEntry(component, path) for component, path in snapshot.directories],
         new_size=sum(entry.size for entry in new),
-        reuses=sorted({folder_of(entry.key) for entry in old}),
+        reuses=sorted({folder_of(entry.key) for entry in reused.values()}),
     )
 
 
@@ -131,16 +134,18 @@ def _places(objects: Iterable[NewObject]) -> dict[str, tuple[int, int]]:
     return places
 
 
-def _reuse(storage: Storage, files: list[FileBody], base: Base | None, pool: ThreadPoolExecutor) -> list[int]:
-    """Find what the base has of the files; the objects of the base that are referred to."""
+def _reuse(
+    storage: Storage, files: list[FileBody], base: Base | None, pool: ThreadPoolExecutor
+) -> dict[int, ObjectEntry]:
+    """Find what the base has of the files; the objects of the base that are referred to, by their index there."""
     if base is None:
-        return []
+        return {}
     wanted = [chunk for body in files for chunk in body.find(base.chunks)]
     intact = _intact(storage, base, {chunk.object for chunk in wanted}, pool)
     chosen = worth_reusing(base.objects, (chunk for chunk in wanted if chunk.object in intact))
     for body in files:
         body.reuse_only(chosen)
-    return sorted(chosen)
+    return {index: base.objects[index] for index in sorted(chosen)}
 
 
 def _intact(storage: Storage, base: Base, indices: set[int], pool: ThreadPoolExecutor) -> set[int]:

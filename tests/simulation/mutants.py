@@ -18,6 +18,8 @@ from typing_extensions import override
 
 __all__ = ["MUTANTS", "Mutant", "mutate"]
 
+_PACKAGE = Path(__file__).parents[2] / "statevault" / "state_persistence"
+
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
@@ -31,6 +33,20 @@ class Mutant:
     module: str
     changes: tuple[tuple[str, str], ...]
 
+    def source(self) -> str:
+        """The module's source with the mistake in it.
+
+        Raises:
+            ValueError: A piece that is to be changed does not occur once: the mutant has to follow the code.
+        """
+        path = _PACKAGE / f"{self.module}.py"
+        source = path.read_text(encoding="utf-8")
+        for old, new in self.changes:
+            if source.count(old) != 1:
+                raise ValueError(f"{path} has {source.count(old)} times {old!r}: bring the mutant up to date")
+            source = source.replace(old, new)
+        return source
+
 
 MUTANTS: dict[str, Mutant] = {
     # -- saving
@@ -39,9 +55,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             ("    _put_session(storage, session)\n    if ", "    if "),
             (
-                "        content = upload_files(storage, key.state, request.snapshot, base)\n",
-                "        _put_session(storage, session)\n"
-                "        content = upload_files(storage, key.state, request.snapshot, base)\n",
+                "        content = upload_files(storage,",
+                "        _put_session(storage, session)\n        content = upload_files(storage,",
             ),
         ),
     ),
@@ -202,11 +217,7 @@ MUTANTS: dict[str, Mutant] = {
 
 
 def mutate(name: str) -> None:
-    """Make a mutant of a module that is not yet imported.
-
-    Raises:
-        ValueError: A piece of source that is to be changed does not occur once: the mutant has to follow the code.
-    """
+    """Make a mutant of a module that is not yet imported: its import raises what :meth:`Mutant.source` does."""
     mutant = MUTANTS[name]
     sys.meta_path.insert(0, _Finder(f"statevault.state_persistence.{mutant.module}", mutant))
 
@@ -236,9 +247,4 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
     @override
     def get_code(self, fullname: str) -> CodeType:
-        source = Path(self.path).read_text(encoding="utf-8")
-        for old, new in self._mutant.changes:
-            if source.count(old) != 1:
-                raise ValueError(f"{self.path} has {source.count(old)} times {old!r}: bring the mutant up to date")
-            source = source.replace(old, new)
-        return compile(source, self.path, "exec")
+        return compile(self._mutant.source(), self.path, "exec")

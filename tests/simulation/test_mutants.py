@@ -21,6 +21,12 @@ QUICK = {
 """Found by one of the first schedules; the others take up to some thousand."""
 
 
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_mutant_changes_the_code(mutant: str) -> None:
+    """In the short profile as well, so that no change of the code makes one of them stale."""
+    compile(MUTANTS[mutant].source(), mutant, "exec")
+
+
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "mutant", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.long]) for name in MUTANTS]
