@@ -1,4 +1,4 @@
-"""A network that is slower than the memory of this machine: a proxy that lets through so many bytes a second."""
+"""A network that is slower than the memory of this machine: a proxy that lets through so many bytes a second, later."""
 
 from __future__ import annotations
 
@@ -39,13 +39,14 @@ class _Wire:
 
 
 @contextlib.contextmanager
-def slow_link(upstream: str, bytes_per_s: float) -> Iterator[str]:
+def slow_link(upstream: str, bytes_per_s: float, round_trip_s: float = 0.0) -> Iterator[str]:
     """Run a link to a server, which carries as much in either direction; yields the URL of its near end.
 
     Args:
         upstream: The server's URL.
         bytes_per_s: In each direction, for all connections together.
+        round_trip_s: How long a byte takes to the server and back.
     """
     up, down = _Wire(bytes_per_s), _Wire(bytes_per_s)
-    with proxy(upstream, lambda: up.carry, lambda: down.carry) as url:
+    with proxy(upstream, lambda: up.carry, lambda: down.carry, delay_s=round_trip_s / 2) as url:
         yield url

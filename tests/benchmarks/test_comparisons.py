@@ -159,6 +159,28 @@ def test_a_slow_link_carries_everything_and_not_faster_than_it_can() -> None:
     assert time.monotonic() - began > 0.4
 
 
+def test_a_far_server_gets_everything_in_order_a_round_trip_later() -> None:
+    body = os.urandom(5_000_000)
+    with (
+        scripted_server(lambda request: ScriptedAnswer(200, request.body)) as server,
+        slow_link(server, 1e9, round_trip_s=0.2) as url,
+    ):
+        began = time.monotonic()
+        with urllib.request.urlopen(url, data=body) as answer:
+            assert answer.read() == body
+    assert time.monotonic() - began > 0.2
+
+
+def test_a_client_of_a_far_server_may_leave() -> None:
+    with (
+        scripted_server(lambda request: ScriptedAnswer(200, b"x" * 50_000_000)) as server,
+        slow_link(server, 1e9, round_trip_s=0.02) as url,
+        urllib.request.urlopen(url) as answer,
+    ):
+        assert answer.read(10) == b"x" * 10
+    # The link ends all the same, though most of the answer was still under way.
+
+
 def test_the_proxy_counts_each_of_several_requests_of_one_connection(counted: tuple[str, Traffic]) -> None:
     url, traffic = counted
     port = int(url.rpartition(":")[2])

@@ -66,7 +66,8 @@ def test_a_comparison_has_a_row_for_each_method_on_each_storage(
         assert len({row.method for row in rows}) == len(rows) > 1
         for row in rows:
             check(row, comparison)
-    places = {"S3 server, 1 Gbit/s"} if name == "link" else {"local folder", "S3 server"}
+    links = {"S3 server, 1 Gbit/s", "S3 server, 1 Gbit/s, 30 ms"}
+    places = links if name == "link" else {"local folder", "S3 server"}
     assert {row.where for row in comparison.rows} == places
     printed = io.StringIO()
     print_comparison(comparison, Console(file=printed, width=250))
