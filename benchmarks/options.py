@@ -18,7 +18,8 @@ class Options:
         grounds: Where it takes place.
         effort: How large it is.
         runs: How many times each method is timed.
-        like: Only workloads with this in their name, where a section has several.
+        like: Only workloads with this in their name (of `link`: in that of the workload and the link), where a section
+            has several.
     """
 
     grounds: Grounds

@@ -13,9 +13,8 @@ from statevault.errors import StateVaultError, TrialTakenError
 from statevault.experiments import CheckpointManager
 from statevault.experiments.layout import METADATA_CLAIMS, METADATA_KEY, trial_claims
 from tests.experiments.objects import Counting
-from tests.state_persistence.storages import DictStorage, FailingStorage, Failure, ProcessDiedError
+from tests.state_persistence.storages import FAILURES, DictStorage, FailingStorage, Failure, ProcessDiedError
 
-FAILURES = [pytest.param(failure, id=failure.value) for failure in Failure]
 DIES = [pytest.param(True, id="dies"), pytest.param(False, id="error")]
 
 

@@ -21,11 +21,10 @@ from statevault.state_persistence import KeepLatest, StateStore
 from statevault.storage import Storage
 from tests.persistence.worlds import STATE_DICT, Policy, Statistics, Trainer, value_of, world_in
 from tests.state_persistence.garbage import check_no_garbage
-from tests.state_persistence.storages import DictStorage, FailingStorage, Failure, ProcessDiedError
+from tests.state_persistence.storages import FAILURES, DictStorage, FailingStorage, Failure, ProcessDiedError
 
 NAME = "policy.pt"
 FILES = ("statistics.txt", "env/mean.bin")
-FAILURES = [pytest.param(failure, id=failure.value) for failure in Failure]
 
 
 def save(storage: Storage, value: int, folder: Path, name: str = NAME) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import TypeVar
 
+import pytest
 from typing_extensions import override
 from upath import UPath
 
@@ -157,6 +158,10 @@ class Failure(Enum):
     LOST_ANSWER = "effect, but the answer is lost"
     LATE = "lands later"
     TORN = "half of it lands"
+
+
+FAILURES = [pytest.param(failure, id=failure.value) for failure in Failure]
+"""All of them, as parameters of a test."""
 
 
 class ProcessDiedError(BaseException):

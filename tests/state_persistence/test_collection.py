@@ -30,6 +30,7 @@ from statevault.storage import PROBE_PREFIX
 from tests.state_persistence.components import Files, Folder, store_with
 from tests.state_persistence.garbage import check_no_garbage
 from tests.state_persistence.storages import (
+    FAILURES,
     DictStorage,
     FailingStorage,
     Failure,
@@ -40,7 +41,6 @@ from tests.state_persistence.storages import (
 
 NOW = datetime.now(UTC)
 LONG_AGO = NOW - timedelta(days=8)
-FAILURES = [pytest.param(failure, id=failure.value) for failure in Failure]
 
 
 def save_states(storage: DictStorage, count: int, *, shared: bool = True) -> dict[str, Files]:

@@ -18,10 +18,9 @@ from statevault.state_persistence import StateStore
 from statevault.state_persistence.catalog import Catalog
 from tests.state_persistence.components import Files, Folder, some_files, store_with
 from tests.state_persistence.garbage import check_no_garbage
-from tests.state_persistence.storages import DictStorage, FailingStorage, Failure, ProcessDiedError
+from tests.state_persistence.storages import FAILURES, DictStorage, FailingStorage, Failure, ProcessDiedError
 
 OLD, NEW, NEXT = some_files(1), some_files(2), some_files(3)
-FAILURES = [pytest.param(failure, id=failure.value) for failure in Failure]
 
 
 def a_store_with_a_state() -> DictStorage:

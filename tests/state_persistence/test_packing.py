@@ -37,6 +37,7 @@ from tests.state_persistence.packs import (
     truthful,
 )
 from tests.state_persistence.storages import (
+    FAILURES,
     DictStorage,
     FailingStorage,
     Failure,
@@ -46,7 +47,6 @@ from tests.state_persistence.storages import (
 )
 
 NEVER = PackingRule(at_least=10**9)
-FAILURES = [pytest.param(failure, id=failure.value) for failure in Failure]
 
 
 def prune_and_pack(

@@ -24,11 +24,10 @@ from tests.profiles import rounds
 from tests.state_persistence.components import Folder
 from tests.state_persistence.garbage import check_no_garbage
 from tests.state_persistence.spool.spooling import content, numbered, save
-from tests.state_persistence.storages import DictStorage, FailingStorage, Failure, ProcessDiedError
+from tests.state_persistence.storages import FAILURES, DictStorage, FailingStorage, Failure, ProcessDiedError
 
 NUMBERS = (1, 2, 3)
 ONCE = RetryPolicy(max_attempts=1, first_delay_s=0.0, max_delay_s=0.0, deadline_s=0.0)
-FAILURES = [pytest.param(failure, id=failure.value) for failure in Failure]
 STEP = rounds(short=5, long=1)
 
 
