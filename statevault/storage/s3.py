@@ -145,6 +145,8 @@ class S3Storage(Storage):
             if not is_out_of_range(error) or check_range(self.head(key).size, start, end, url=self.url, key=key):
                 raise
             return
+        if "ContentLength" not in answer and "transfer-encoding" not in answer["ResponseMetadata"]["HTTPHeaders"]:
+            raise self._cut_off(f"Can't read {key} from {self.url}", key)
         size = object_size(answer.get("ContentRange"), int(answer.get("ContentLength", came)))
         check_length(came, size, start, end, url=self.url, key=key)
 
@@ -155,6 +157,8 @@ class S3Storage(Storage):
         answer = self._call(
             lambda client: client.call("head_object", **request), f"Can't look at {key} in {self.url}", key
         )
+        if "ContentLength" not in answer:
+            raise self._cut_off(f"Can't look at {key} in {self.url}", key)
         return ObjectInfo(key, int(answer["ContentLength"]), answer.get("LastModified"))
 
     @override
@@ -164,12 +168,14 @@ class S3Storage(Storage):
         found: list[ObjectInfo] = []
         while True:
             page = self._call(lambda client: client.call("list_objects_v2", **request), what, prefix)
+            if "IsTruncated" not in page:
+                raise self._cut_off(what, prefix)
             for entry in page.get("Contents", ()):
                 name: str = entry["Key"]
                 # Some servers list folders, as names with a slash at the end.
                 if not name.endswith("/"):
                     found.append(ObjectInfo(name[len(self._prefix) :], int(entry["Size"]), entry.get("LastModified")))
-            if not page.get("IsTruncated"):
+            if not page["IsTruncated"]:
                 break
             token = page.get("NextContinuationToken")
             if not token or token == request.get("ContinuationToken"):
@@ -217,6 +223,14 @@ class S3Storage(Storage):
         result = self._client.run(request, translate=lambda error: self._translated(error, key, what))
         self._bucket_seen = True
         return result
+
+    def _cut_off(self, what: str, key: str) -> StorageError:
+        """The error for an answer that ended among its headers.
+
+        The standard library takes such headers for complete, and what has no length for complete where it ends: a list
+        would be empty.
+        """
+        return StorageError(f"{what}: the connection broke in the answer.", transient=True, url=self.url, key=key)
 
     def _translated(self, error: BaseException, key: str, what: str) -> StorageError:
         failure = translated(error, url=self.url, key=key, what=what)

@@ -193,6 +193,22 @@ def test_a_connection_that_breaks_in_a_body_is_transient_and_tried_again(s3: Sto
         assert open_storage(s3.url, options, retry=_AT_ONCE).get("key") == content
 
 
+def test_a_list_that_breaks_off_anywhere_is_never_taken_for_a_whole_one(s3: StorageTarget) -> None:
+    """Not among the headers of the answer either, which the standard library would take for all of them."""
+    s3.raw.put("key", b"0123456789")
+    broken = 0
+    for limit in range(1, 600, 13):
+        with breaking_proxy(str(s3.storage_options["endpoint_url"]), [limit]) as endpoint:
+            storage = open_storage(s3.url, {**s3.storage_options, "endpoint_url": endpoint}, retry=None)
+            try:
+                assert [(info.key, info.size) for info in storage.list()] == [("key", 10)]
+            except StorageError:
+                broken += 1
+            finally:
+                storage.close()
+    assert broken > 10
+
+
 def test_a_part_whose_connection_breaks_is_sent_again(moto: StorageTarget) -> None:
     """Also of an iterator, which can't be read a second time."""
     content = b"0123456789abcdef" * (3 << 20)
