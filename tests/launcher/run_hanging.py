@@ -23,7 +23,7 @@ class StuckFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no 
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: Any) -> None:
         if self.key in path:
-            print("hanging", flush=True)
+            print("hanging\n", end="", flush=True)  # in one write: several threads may hang at the same time
             threading.Event().wait()
         super().pipe_file(path, value, mode, **options)
 
