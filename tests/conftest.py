@@ -1,6 +1,7 @@
 """Fixtures of the whole test suite."""
 
 import faulthandler
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -11,6 +12,11 @@ pytest.register_assert_rewrite("tests.storage.contract")
 from tests.servers import servers, target  # noqa: E402 - after what it must come after
 
 __all__ = ["servers", "target"]
+
+
+# A shell lets what it starts in the background ignore Ctrl-C, with all that these start: tests send it to theirs.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,10 +45,11 @@ from statevault.state_persistence.catalog import Catalog
 from statevault.state_persistence.chunk_encoding import Compression
 from statevault.state_persistence.deadline import Deadline
 from statevault.state_persistence.names import StateNames
+from statevault.state_persistence.parallel import run_all
 from statevault.state_persistence.removal import put_tombstone
 from statevault.state_persistence.reuse import Base
 from statevault.state_persistence.snapshot import Snapshot
-from statevault.state_persistence.upload import StateContent, object_keys, upload_files
+from statevault.state_persistence.upload import StateContent, check_objects, object_keys, upload_files
 from statevault.storage import Storage
 
 __all__ = ["SaveRequest", "commit_snapshot", "writer_name"]
@@ -147,11 +149,21 @@ def _commit_once(
     # goes only where there is a tombstone, which stays for longer than any writer lives.)
     # Step 4: everything that the marker will name, durable and of the right size.
     try:
-        if base is not None and catalog.is_tombstoned(base.key):
-            _logger.info("%s was removed meanwhile: all of %s is uploaded", base.key.state, key.state)
-            base = None
-        content = upload_files(storage, key.state, request.snapshot, base, compression=request.compression)
-        record, manifest = _put_manifest(storage, key, content, request, base)
+        content = upload_files(
+            storage,
+            key.state,
+            request.snapshot,
+            base,
+            base_is_gone=lambda: base is not None and catalog.is_tombstoned(base.key),
+            compression=request.compression,
+        )
+        with ThreadPoolExecutor(1, "statevault-check") as beside:
+            checked = beside.submit(check_objects, storage, key.state, content)
+            try:
+                record, manifest = _put_manifest(storage, key, content, request, base)
+            finally:
+                # If both fail: whose folder it is decides what may be taken back.
+                checked.result()
         marker = _checked_marker(record)
         deadline.check(saving)
     except Exception as error:
@@ -161,20 +173,22 @@ def _commit_once(
     _put_marker(storage, key, marker)
     # Step 6: only after the marker. A prune writes its abort first and looks for the marker after, so at least
     # one of the two sees the other.
-    try:
-        _check_fences(storage, key)
-    except StorageError as error:
-        error.add_note(f"{key.state!r} is complete and committed; only whether a prune gave it up could not be seen")
-        raise
+    # Step 7 at the same time: whatever the fences say, a session with a marker protects nothing.
+    with ThreadPoolExecutor(1, "statevault-session") as beside:
+        beside.submit(_end_session, storage, key)
+        try:
+            _check_fences(storage, key)
+        except StorageError as error:
+            error.add_note(
+                f"{key.state!r} is complete and committed; only whether a prune gave it up could not be seen"
+            )
+            raise
     try:
         deadline.check(saving)
     except StorageTimeoutError:
         # An abort may have come and gone while this process stood still, and data with it: pinned or not, it is dead.
         put_tombstone(storage, key, by=request.writer, reason="its save took too long")
         raise
-    # Step 7: the save is acknowledged whether or not this succeeds; a session with a marker protects nothing.
-    with suppress(StorageError):
-        storage.delete([session_key(key.state)])
     _logger.info(
         "Saved %s to %s: %d files, %d bytes (%d uploaded) in %.2f s",
         key.state,
@@ -185,6 +199,12 @@ def _commit_once(
         deadline.elapsed_s,
     )
     return record, manifest
+
+
+def _end_session(storage: Storage, key: StateKey) -> None:
+    """Delete the session of a save that has its marker. The save is acknowledged whether or not this succeeds."""
+    with suppress(StorageError):
+        storage.delete([session_key(key.state)])
 
 
 def _give_up(storage: Storage, session: SessionRecord, snapshot: Snapshot, error: Exception) -> None:
@@ -303,8 +323,9 @@ def _check_fences(storage: Storage, key: StateKey) -> None:
     Raises:
         SaveFencedError: One has.
     """
-    for fence in (abort_key(key.state), tombstone_key(*key)):
-        if storage.exists(fence):
+    fences = (abort_key(key.state), tombstone_key(*key))
+    with ThreadPoolExecutor(len(fences), "statevault-fences") as pool:
+        if any(run_all(pool, storage.exists, fences)):
             raise SaveFencedError(
                 f"the save of {key.state!r} to {storage.url} was given up by a prune that took its writer for dead"
             )

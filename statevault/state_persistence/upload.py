@@ -1,15 +1,15 @@
-"""The data objects of a state: what is new of its files, put and checked."""
+"""The data objects of a state: what is new of its files, put, and looked at when it is there."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from statevault.errors import StateExistsError, StorageError
-from statevault.format.keys import state_prefix
+from statevault.format.keys import manifest_key, state_prefix
 from statevault.format.manifest import DirectoryEntry, FileEntry, ObjectEntry, file_flags
 from statevault.state_persistence.chunk_encoding import Compression
 from statevault.state_persistence.file_body import FileBody
@@ -20,7 +20,7 @@ from statevault.state_persistence.reuse import Base, folder_of, worth_reusing
 from statevault.state_persistence.snapshot import Snapshot
 from statevault.storage import Storage
 
-__all__ = ["StateContent", "object_keys", "upload_files"]
+__all__ = ["StateContent", "check_objects", "object_keys", "upload_files"]
 
 _logger = logging.getLogger(__name__)
 _CONCURRENT_FILES = 8
@@ -36,15 +36,20 @@ class StateContent:
         objects: All objects that its chunks lie in, the new ones first.
         files: Its files; indices of chunks are into `objects`.
         directories: Its folders without files.
-        new_size: Bytes that were uploaded for it.
+        new: The objects that were uploaded for it.
         reuses: Names of the other states in whose folders some of the objects lie, sorted.
     """
 
     objects: list[ObjectEntry]
     files: list[FileEntry]
     directories: list[DirectoryEntry]
-    new_size: int
+    new: list[ObjectEntry]
     reuses: list[str]
+
+    @property
+    def new_size(self) -> int:
+        """Bytes that were uploaded."""
+        return sum(entry.size for entry in self.new)
 
 
 def upload_files(
@@ -53,21 +58,22 @@ def upload_files(
     snapshot: Snapshot,
     base: Base | None = None,
     *,
+    base_is_gone: Callable[[], bool] = lambda: False,
     compression: Compression = Compression.ZSTD,
 ) -> StateContent:
-    """Put what is new of the files of a snapshot, several at once, and check that it arrived.
+    """Put what is new of the files of a snapshot, several at once.
 
     Args:
         storage: Where.
         state: The name of the state.
         snapshot: What.
         base: Whose chunks need not be uploaded again.
+        base_is_gone: Looks whether it was removed, once it is known that something of it is of use.
         compression: What is done to chunks where it pays.
 
     Raises:
         InvalidNameError: Two files can't be stored beside each other.
-        StateExistsError: Something else lies in the state's folder.
-        StorageError: A put failed, or the storage lists another size than was put.
+        StorageError: A put failed.
     """
     with (
         ThreadPoolExecutor(os.cpu_count() or 1, "statevault-encode") as encoders,
@@ -76,7 +82,7 @@ def upload_files(
         ThreadPoolExecutor(_CONCURRENT_FILES, "statevault-gather") as gatherers,
     ):
         files = [FileBody(file, encoders) for file in snapshot.files if file.size]
-        reused = _reuse(storage, files, base, small)
+        reused = _reuse(storage, files, base, base_is_gone, small)
         names = object_names(file.logical_path for file in snapshot.files)
         objects = plan_objects(state, files, names, gatherers, compression=compression)
         # The last object to end should not be the longest.
@@ -87,7 +93,6 @@ def upload_files(
 
         # A big object is sent in several large parts at once, so that one of them fills the wire, and the memory.
         new = run_all(lambda planned: big if planned.size >= _BIG_OBJECT else small, upload, objects)
-    _check_sizes(storage, state, new)
     return _content(snapshot, files, objects, new, reused)
 
 
@@ -118,7 +123,7 @@ def _content(
             for file in snapshot.files
         ],
         directories=[DirectoryEntry(component, path) for component, path in snapshot.directories],
-        new_size=sum(entry.size for entry in new),
+        new=new,
         reuses=sorted({folder_of(entry.key) for entry in reused.values()}),
     )
 
@@ -135,28 +140,38 @@ def _places(objects: Iterable[NewObject]) -> dict[str, tuple[int, int]]:
 
 
 def _reuse(
-    storage: Storage, files: list[FileBody], base: Base | None, pool: ThreadPoolExecutor
+    storage: Storage,
+    files: list[FileBody],
+    base: Base | None,
+    base_is_gone: Callable[[], bool],
+    pool: ThreadPoolExecutor,
 ) -> dict[int, ObjectEntry]:
     """Find what the base has of the files; the objects of the base that are referred to, by their index there."""
-    if base is None:
+    wanted = [] if base is None else [chunk for body in files for chunk in body.find(base.chunks)]
+    if base is None or not wanted:
         return {}
-    wanted = [chunk for body in files for chunk in body.find(base.chunks)]
-    intact = _intact(storage, base, {chunk.object for chunk in wanted}, pool)
+    folders = {folder_of(base.objects[chunk.object].key) for chunk in wanted}
+    # Looks that need not wait for each other, far from the storage.
+    gone = pool.submit(base_is_gone)
+    listings = run_all(pool, lambda folder: list(storage.list(state_prefix(folder))), sorted(folders))
+    if gone.result():
+        _logger.info("%s was removed meanwhile: what it has is uploaded again", base.key.state)
+        intact = set()
+    else:
+        sizes = {info.key: info.size for listing in listings for info in listing}
+        intact = _intact(storage, base, {chunk.object for chunk in wanted}, sizes)
     chosen = worth_reusing(base.objects, (chunk for chunk in wanted if chunk.object in intact))
     for body in files:
         body.reuse_only(chosen)
     return {index: base.objects[index] for index in sorted(chosen)}
 
 
-def _intact(storage: Storage, base: Base, indices: set[int], pool: ThreadPoolExecutor) -> set[int]:
-    """The objects of the base that are there in full.
+def _intact(storage: Storage, base: Base, indices: set[int], sizes: Mapping[str, int]) -> set[int]:
+    """The objects of the base that are there in full, by the sizes that their folders are listed with.
 
     No prune takes them while the session is there, but people and rules of a bucket may have: a state must not be
     acknowledged that refers to nothing.
     """
-    folders = {folder_of(base.objects[index].key) for index in indices}
-    listings = run_all(pool, lambda folder: list(storage.list(state_prefix(folder))), sorted(folders))
-    sizes = {info.key: info.size for listing in listings for info in listing}
     intact = {index for index in indices if sizes.get(base.objects[index].key) == base.objects[index].size}
     for index in sorted(indices - intact):
         key = base.objects[index].key
@@ -176,15 +191,21 @@ def object_keys(state: str, snapshot: Snapshot) -> list[str]:
     return [key for file in snapshot.files if file.size for key in names[file.logical_path].all_keys(state)]
 
 
-def _check_sizes(storage: Storage, state: str, objects: list[ObjectEntry]) -> None:
-    """Compare what was put with what is there. A backend that lies about a put must not get a commit marker.
+def check_objects(storage: Storage, state: str, content: StateContent) -> None:
+    """Compare what :func:`upload_files` has put with what is there. A backend that lies must not get a commit marker.
+
+    Args:
+        storage: Where.
+        state: The name of the state. Its manifest may be there or not.
+        content: What was put.
 
     Raises:
         StateExistsError: Something else lies in the state's folder: another writer's, or somebody's own.
         StorageError: Something is missing, or of another size.
     """
     found = {info.key: info.size for info in storage.list(state_prefix(state))}
-    for entry in objects:
+    found.pop(manifest_key(state), None)
+    for entry in content.new:
         if found.pop(entry.key, None) != entry.size:
             raise StorageError(
                 f"{entry.key} was put into {storage.url} with {entry.size} bytes, and is not there so",

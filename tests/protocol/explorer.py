@@ -344,14 +344,15 @@ class System:
 
 
 def run_alone(
-    store: Store, task: Task, *, called: Callable[[Call], object] = lambda call: None
+    store: Store, task: Task, *, called: Callable[[Call], object] = lambda call: None, choice: int = 0
 ) -> tuple[Store, Claim | None]:
-    """Run one process to its end while nobody else does anything; of several choices or outcomes it takes the first.
+    """Run one process to its end while nobody else does anything; of several outcomes it takes the first.
 
     Args:
         store: What lies in the store.
         task: What the process does.
         called: Told of each call.
+        choice: Which of the options it takes where it has a choice; the last one where there are not so many.
 
     Returns:
         The store after it, and its last claim.
@@ -366,7 +367,7 @@ def run_alone(
                 task = stop.value
                 break
             if isinstance(call, Choose):
-                answer = call.options[0]
+                answer = call.options[: choice + 1][-1]
             else:
                 called(call)
                 store, answer = next(iter(call.outcomes(store)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations
 
-from tests.protocol.explorer import Claim, Key, Program, then
+from tests.protocol.explorer import Choose, Claim, Key, Program, then
 from tests.protocol.store import Delete, Find, Put, marker, objects_of, session, tombstone
 
 __all__ = ["Writer"]
@@ -70,13 +71,17 @@ class Writer:
         return then(self.commit, own, reused, tries - 1) if tries > 1 else then(None)
 
     def look_for_fences(self, own: Key) -> Program:
-        """Step 6."""
-        if (yield Find("abort", self.here)) or (yield Find("tombstone", self.here)):
-            return then(None)
-        return then(self.end, own, claim=Claim("acknowledged", self.state))
+        """Steps 6 and 7, at the same time: in any order."""
+        is_fenced = False
+        for kind in (yield Choose(tuple(permutations(("abort", "tombstone", "session"))))):
+            if kind == "session":
+                yield Delete(own)
+            elif (yield Find(kind, self.here)):
+                is_fenced = True
+        return then(None, claim=None if is_fenced else Claim("acknowledged", self.state))
 
     def end(self, own: Key) -> Program:
-        """Step 7."""
+        """Step 7 alone, for those that leave something out of step 6."""
         yield Delete(own)
         return then(None, claim=Claim("acknowledged", self.state))
 

@@ -53,10 +53,14 @@ MUTANTS: dict[str, Mutant] = {
     "the session is put after the look at the base": Mutant(
         "commit",
         (
-            ("    _put_session(storage, session)\n    if ", "    if "),
             (
-                "        content = upload_files(storage,",
-                "        _put_session(storage, session)\n        content = upload_files(storage,",
+                "    _put_session(storage, session)\n    if ",
+                "    gone = base is not None and catalog.is_tombstoned(base.key)\n"
+                "    _put_session(storage, session)\n    if ",
+            ),
+            (
+                "base_is_gone=lambda: base is not None and catalog.is_tombstoned(base.key),",
+                "base_is_gone=lambda: gone,",
             ),
         ),
     ),
@@ -66,7 +70,12 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "the base's tombstone is not looked for": Mutant(
         "commit",
-        (("if base is not None and catalog.is_tombstoned(base.key):", "if base is not None and base.key is None:"),),
+        (
+            (
+                "base_is_gone=lambda: base is not None and catalog.is_tombstoned(base.key),",
+                "base_is_gone=lambda: False,",
+            ),
+        ),
     ),
     "the manifest is put after the marker": Mutant(
         "commit",
@@ -92,11 +101,11 @@ MUTANTS: dict[str, Mutant] = {
         "commit", (("if error.transient and _is_there(storage, commit_key(*key), marker):", "if error.transient:"),)
     ),
     "the fences are not looked at": Mutant(
-        "commit", (("for fence in (abort_key(key.state), tombstone_key(*key)):", "for fence in ():"),)
+        "commit", (("if any(run_all(pool, storage.exists, fences)):", "if any(run_all(pool, storage.exists, ())):"),)
     ),
     "the abort is not looked for": Mutant(
         "commit",
-        (("for fence in (abort_key(key.state), tombstone_key(*key)):", "for fence in (tombstone_key(*key),):"),),
+        (("fences = (abort_key(key.state), tombstone_key(*key))", "fences = (tombstone_key(*key),)"),),
     ),
     "a failed save leaves no tombstone": Mutant(
         "commit",
