@@ -14,7 +14,7 @@ from statevault.format.keys import COMMITS, MARKER_PACK, commit_key, parse_state
 from statevault.format.marker_pack import PackedMarker, microseconds
 from statevault.format.records import CommitRecord
 from statevault.state_persistence import StateStore
-from statevault.state_persistence.packed_markers import seal_pack
+from statevault.state_persistence.records.packed_markers import seal_pack
 from statevault.storage import open_storage
 
 __all__ = ["run"]

@@ -14,7 +14,7 @@ from statevault.cli.other_folders import opened_any
 from statevault.cli.output import console, counted, plain, print_json, progress, size
 from statevault.errors import CorruptStateError, FormatError, StatePrunedError
 from statevault.state_persistence import StateStore
-from statevault.state_persistence.copying import CopiedState, CopyReport
+from statevault.state_persistence.copies.copying import CopiedState, CopyReport
 from statevault.storage import Storage, normalized_url, open_storage
 
 __all__ = ["cp"]

@@ -14,8 +14,8 @@ from typing import Any, Literal
 from statevault.cli.output import counted, duration, size, when
 from statevault.errors import CorruptStateError, FormatError
 from statevault.format.records import FORMAT_VERSION
-from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.sessions import STALE_AFTER, read_sessions
+from statevault.state_persistence.records.catalog import Catalog
+from statevault.state_persistence.records.sessions import STALE_AFTER, read_sessions
 from statevault.storage import LocalStorage, Storage, probe
 from statevault.storage.access import check_access
 from statevault.storage.measure import (

@@ -19,7 +19,7 @@ from statevault.cli.options import AsJson, StateArgument, StorageOptions, StoreA
 from statevault.cli.output import console, print_json, progress, size
 from statevault.errors import StateExistsError, StateNotFoundError
 from statevault.format.manifest import FileEntry
-from statevault.state_persistence.download import StateReader
+from statevault.state_persistence.restore.download import StateReader
 
 __all__ = ["cat", "export"]
 

@@ -14,7 +14,7 @@ from statevault.cli.other_folders import opened_any
 from statevault.cli.output import console, plain, print_json, size, state_as_json, states_table, when
 from statevault.format.manifest import FileEntry
 from statevault.state_persistence import StateInfo, StateStore
-from statevault.state_persistence.download import StateReader
+from statevault.state_persistence.restore.download import StateReader
 from statevault.state_persistence.stored_states import LATEST
 
 __all__ = ["ls", "show"]

@@ -20,7 +20,7 @@ from statevault.demo.process import Worker
 from statevault.errors import StateVaultError
 from statevault.format.keys import SESSIONS
 from statevault.state_persistence import StateInfo, StateStore
-from statevault.state_persistence.catalog import Catalog
+from statevault.state_persistence.records.catalog import Catalog
 from statevault.storage import Storage, open_storage
 
 __all__ = ["DemoFailedError", "Director"]

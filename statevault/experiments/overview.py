@@ -20,7 +20,7 @@ from statevault.experiments.layout import (
 )
 from statevault.experiments.own_objects import own_objects
 from statevault.experiments.records import CompletionRecord, ExperimentMetadata, ProgressRecord
-from statevault.state_persistence.parallel import map_ordered
+from statevault.state_persistence.concurrency.parallel import map_ordered
 from statevault.storage import ObjectInfo, Storage
 
 __all__ = ["ExperimentOverview", "TrialOverview", "is_experiment", "look_at_experiment"]

@@ -26,6 +26,7 @@ __all__ = [
     "abort_key",
     "check_object_key",
     "commit_key",
+    "folder_of",
     "intent_key",
     "manifest_key",
     "object_key",
@@ -102,6 +103,11 @@ def pin_key(state: str, pin: str, attempt: str) -> str:
 def state_prefix(state: str) -> str:
     """What the keys of all objects in the folder of `state` start with."""
     return state + "/"
+
+
+def folder_of(key: str) -> str:
+    """The name of the state in whose folder a data object lies."""
+    return key.partition("/")[0]
 
 
 def manifest_key(state: str) -> str:

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from upath import UPath
 
 from statevault.state_persistence import PeriodicSaveCondition, StatesKeeper
-from statevault.state_persistence.names import DEFAULT_STATE_NAME_FORMAT
+from statevault.state_persistence.publish.names import DEFAULT_STATE_NAME_FORMAT
 from statevault.state_persistence.spool import Spool
 
 __all__ = ["DEFAULT_WEB_API_ADDRESS", "LaunchConfig"]

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from statevault.state_persistence.snapshot import walk
-from statevault.state_persistence.staging import Staging
+from statevault.state_persistence.snapshot.snapshot import walk
+from statevault.state_persistence.snapshot.staging import Staging
 
 __all__ = ["FileBody", "StagedPolicy", "staged_folder"]
 

@@ -19,7 +19,7 @@ from pydantic import JsonValue
 
 from statevault.codecs import MAX_SEAL_SIZE, Seal, SealWriter, find_seal
 from statevault.errors import CorruptStateError, ObjectNotFoundError, StagingSpaceError, StorageError
-from statevault.state_persistence.parallel import map_ordered
+from statevault.state_persistence.concurrency.parallel import map_ordered
 from statevault.storage import ObjectInfo, Storage
 
 __all__ = ["SealedFile", "SealedFiles"]

@@ -11,11 +11,13 @@ from upath import UPath
 
 from statevault.errors import StateNotFoundError
 from statevault.format.keys import StateKey
-from statevault.state_persistence.collection import CollectionResult, collect
-from statevault.state_persistence.commit import writer_name
-from statevault.state_persistence.copying import CopiedState, CopyReport, CopySide, copy_states
-from statevault.state_persistence.pins import pin_state, unpin_state
-from statevault.state_persistence.prune import PruneResult, prune
+from statevault.state_persistence.copies.copying import CopiedState, CopyReport, CopySide, copy_states
+from statevault.state_persistence.pruning.collection import CollectionResult, collect
+from statevault.state_persistence.pruning.pins import pin_state, unpin_state
+from statevault.state_persistence.pruning.prune import PruneResult, prune
+from statevault.state_persistence.pruning.shared_objects import SharedObjects
+from statevault.state_persistence.publish.commit import writer_name
+from statevault.state_persistence.records.sessions import STALE_AFTER
 from statevault.state_persistence.retention import (
     Inventory,
     RetentionPlan,
@@ -23,8 +25,6 @@ from statevault.state_persistence.retention import (
     plan_retention,
     protections,
 )
-from statevault.state_persistence.sessions import STALE_AFTER
-from statevault.state_persistence.shared_objects import SharedObjects
 from statevault.state_persistence.stored_states import LATEST, StatePath, StoredStates
 from statevault.storage import Storage, normalized_url, parent_and_name
 

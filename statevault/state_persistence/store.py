@@ -22,25 +22,25 @@ from statevault.errors import (
 )
 from statevault.format.keys import StateKey
 from statevault.format.names import check_component_name
-from statevault.state_persistence.background import BackgroundPublisher
-from statevault.state_persistence.chunk_encoding import Compression
-from statevault.state_persistence.commit import SaveRequest
-from statevault.state_persistence.download import StateReader
-from statevault.state_persistence.exclusive import ExclusiveUse
+from statevault.state_persistence.concurrency.exclusive import ExclusiveUse
+from statevault.state_persistence.concurrency.patience import Patience
+from statevault.state_persistence.content.chunk_encoding import Compression
 from statevault.state_persistence.info import EXIT, LoadedState, StateInfo
-from statevault.state_persistence.load import Loader
 from statevault.state_persistence.metadata import check_metadata
 from statevault.state_persistence.mixin import PersistentState
-from statevault.state_persistence.names import DEFAULT_STATE_NAME_FORMAT, StateNames
-from statevault.state_persistence.patience import Patience
-from statevault.state_persistence.plain_folder import PlainFolder
-from statevault.state_persistence.prepared_save import PreparedSave
-from statevault.state_persistence.reuse import Base
-from statevault.state_persistence.selection import Selection
-from statevault.state_persistence.snapshot import Cut, Snapshot, begin_snapshot, end_snapshot, take_snapshot
+from statevault.state_persistence.publish.background import BackgroundPublisher
+from statevault.state_persistence.publish.commit import SaveRequest
+from statevault.state_persistence.publish.names import DEFAULT_STATE_NAME_FORMAT, StateNames
+from statevault.state_persistence.publish.reuse import Base
+from statevault.state_persistence.restore.download import StateReader
+from statevault.state_persistence.restore.load import Loader
+from statevault.state_persistence.restore.plain_folder import PlainFolder
+from statevault.state_persistence.restore.selection import Selection
+from statevault.state_persistence.snapshot.prepared_save import PreparedSave
+from statevault.state_persistence.snapshot.snapshot import Cut, Snapshot, begin_snapshot, end_snapshot, take_snapshot
+from statevault.state_persistence.snapshot.staging import Staging
 from statevault.state_persistence.spool import Spool
 from statevault.state_persistence.spool.spooled_states import SpooledStates
-from statevault.state_persistence.staging import Staging
 from statevault.state_persistence.stored_states import LATEST, StatePath, StoredStates
 from statevault.storage import Storage, parent_and_name
 

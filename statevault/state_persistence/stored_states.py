@@ -13,9 +13,9 @@ from statevault.errors import CorruptStateError, StateNotFoundError, StatePruned
 from statevault.format.keys import StateKey
 from statevault.format.names import check_state_name
 from statevault.format.records import CommitRecord
-from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.download import StateReader
 from statevault.state_persistence.info import StateInfo
+from statevault.state_persistence.records.catalog import Catalog
+from statevault.state_persistence.restore.download import StateReader
 from statevault.storage import Storage, normalized_url, open_storage, parent_and_name
 
 __all__ = ["LATEST", "StatePath", "StoredStates"]

@@ -5,7 +5,7 @@ This package is the only one that talks to fsspec and that knows the quirks and 
 
 from statevault.storage.fsspec_storage import FsspecStorage
 from statevault.storage.interface import Body, Buffer, ObjectInfo, Storage
-from statevault.storage.local import LocalStorage
+from statevault.storage.local.storage import LocalStorage
 from statevault.storage.probe import PROBE_PREFIX, Capabilities, probe
 from statevault.storage.retry import RetryingStorage, RetryPolicy
 from statevault.storage.urls import join_url, normalized_url, open_storage, parent_and_name

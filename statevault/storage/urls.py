@@ -14,7 +14,7 @@ from upath import UPath
 from statevault.errors import InvalidNameError, MissingExtraError
 from statevault.storage.fsspec_storage import FsspecStorage
 from statevault.storage.interface import Storage
-from statevault.storage.local import LocalStorage
+from statevault.storage.local.storage import LocalStorage
 from statevault.storage.redaction import redacted
 from statevault.storage.retry import RetryingStorage, RetryPolicy
 
@@ -58,11 +58,11 @@ def open_storage(
     try:
         if protocol in {"s3", "s3a"}:
             # Not at the top: s3fs brings botocore, which takes most of a second to import.
-            from statevault.storage.s3 import S3Storage  # noqa: PLC0415
+            from statevault.storage.s3.storage import S3Storage  # noqa: PLC0415
 
             storage = S3Storage(text, options)
         elif protocol in {"gs", "gcs"}:
-            from statevault.storage.gcs import GcsStorage  # noqa: PLC0415
+            from statevault.storage.gcs.storage import GcsStorage  # noqa: PLC0415
 
             storage = GcsStorage(text, options)
         elif protocol == "memory":

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from upath import UPath
 
-from statevault.state_persistence.patience import Patience
+from statevault.state_persistence.concurrency.patience import Patience
 
 __all__ = ["Cleanup"]
 

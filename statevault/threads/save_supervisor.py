@@ -21,8 +21,8 @@ from upath import UPath
 
 from statevault.errors import SaveTimeoutError, StateVaultError
 from statevault.state_persistence import StateStore, check_metadata
-from statevault.state_persistence.patience import Patience
-from statevault.state_persistence.prepared_save import PreparedSave
+from statevault.state_persistence.concurrency.patience import Patience
+from statevault.state_persistence.snapshot.prepared_save import PreparedSave
 from statevault.threads.cleanup import Cleanup
 from statevault.threads.save_log import SaveLog, SavePhase, SaveReport
 

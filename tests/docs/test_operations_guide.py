@@ -16,7 +16,7 @@ from statevault import StateStore, read_tree, write_tree
 from statevault.errors import StorageAccessError
 from statevault.state_persistence import PersistentStateMixin
 from statevault.storage import Body, LocalStorage
-from statevault.storage.s3_client import S3Client
+from statevault.storage.s3.client import S3Client
 from tests.docs.examples import ROOT
 from tests.servers import Servers, target_names
 

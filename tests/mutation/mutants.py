@@ -11,18 +11,18 @@ from dataclasses import dataclass
 
 __all__ = ["MUTANTS", "Mutant"]
 
-_PRUNE = "state_persistence/prune.py"
-_REMOVAL = "state_persistence/removal.py"
-_PINS = "state_persistence/pins.py"
-_COMMIT = "state_persistence/commit.py"
-_UPLOAD = "state_persistence/upload.py"
-_COLLECTION = "state_persistence/collection.py"
-_CATALOG = "state_persistence/catalog.py"
-_DEADLINE = "state_persistence/deadline.py"
-_SHARED = "state_persistence/shared_objects.py"
-_REUSE = "state_persistence/reuse.py"
-_PACKED = "state_persistence/packed_markers.py"
-_PACKING = "state_persistence/packing.py"
+_PRUNE = "state_persistence/pruning/prune.py"
+_REMOVAL = "state_persistence/pruning/removal.py"
+_PINS = "state_persistence/pruning/pins.py"
+_COMMIT = "state_persistence/publish/commit.py"
+_UPLOAD = "state_persistence/publish/upload.py"
+_COLLECTION = "state_persistence/pruning/collection.py"
+_CATALOG = "state_persistence/records/catalog.py"
+_DEADLINE = "state_persistence/records/deadline.py"
+_SHARED = "state_persistence/pruning/shared_objects.py"
+_REUSE = "state_persistence/publish/reuse.py"
+_PACKED = "state_persistence/records/packed_markers.py"
+_PACKING = "state_persistence/records/packing.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +300,7 @@ MUTANTS = (
         '    storage.settle("" if whole_store else VAULT)\n'
         "    dead = {key.state: key for key in listing.tombstones}\n"
         "    data = tuple(_data_of_the_dead(storage, catalog, listing, dead, whole_store=whole_store))\n"
-        "    folders = {_state_of(info) for info in data}\n"
+        "    folders = {folder_of(info.key) for info in data}\n"
         "    for key in {dead[state] for state in folders} - buried:\n"
         "        _check_tombstone(storage, listing, key)\n"
         "    sessions = [session.record for session in read_sessions(storage)]\n",
@@ -310,7 +310,7 @@ MUTANTS = (
         '    storage.settle("" if whole_store else VAULT)\n'
         "    dead = {key.state: key for key in listing.tombstones}\n"
         "    data = tuple(_data_of_the_dead(storage, catalog, listing, dead, whole_store=whole_store))\n"
-        "    folders = {_state_of(info) for info in data}\n"
+        "    folders = {folder_of(info.key) for info in data}\n"
         "    for key in {dead[state] for state in folders} - buried:\n"
         "        _check_tombstone(storage, listing, key)\n",
         ("test_prune.py",),

@@ -20,9 +20,9 @@ from statevault.errors import SaveFencedError, StateVaultError, StorageError
 from statevault.format.keys import abort_key, intent_key, session_key
 from statevault.format.records import AbortRecord, IntentRecord, SessionRecord
 from statevault.state_persistence import StateStore
-from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.collection import collect
-from statevault.state_persistence.prune import prune
+from statevault.state_persistence.pruning.collection import collect
+from statevault.state_persistence.pruning.prune import prune
+from statevault.state_persistence.records.catalog import Catalog
 from tests.protocol.explorer import Call, Key, Store, Task, run_alone
 from tests.protocol.pinner import Pinner
 from tests.protocol.pruner import Pruner

@@ -17,7 +17,7 @@ from statevault.errors import (
     StorageError,
 )
 from statevault.state_persistence import StateStore
-from statevault.state_persistence.prune import prune
+from statevault.state_persistence.pruning.prune import prune
 from statevault.storage import Storage
 from statevault.storage.retry import RetryingStorage, RetryPolicy
 from tests.simulation.clock import Clock

@@ -39,7 +39,7 @@ class Mutant:
         Raises:
             ValueError: A piece that is to be changed does not occur once: the mutant has to follow the code.
         """
-        path = _PACKAGE / f"{self.module}.py"
+        path = _PACKAGE / f"{self.module.replace('.', '/')}.py"
         source = path.read_text(encoding="utf-8")
         for old, new in self.changes:
             if source.count(old) != 1:
@@ -51,7 +51,7 @@ class Mutant:
 MUTANTS: dict[str, Mutant] = {
     # -- saving
     "the session is put after the look at the base": Mutant(
-        "commit",
+        "publish.commit",
         (
             (
                 "    _put_session(storage, session)\n    if ",
@@ -64,12 +64,12 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ),
     ),
-    "there is no session": Mutant("commit", (("    _put_session(storage, session)\n    if ", "    if "),)),
+    "there is no session": Mutant("publish.commit", (("    _put_session(storage, session)\n    if ", "    if "),)),
     "the session does not name the base": Mutant(
-        "commit", (("base=None if base is None else base.key.state,", "base=None,"),)
+        "publish.commit", (("base=None if base is None else base.key.state,", "base=None,"),)
     ),
     "the base's tombstone is not looked for": Mutant(
-        "commit",
+        "publish.commit",
         (
             (
                 "base_is_gone=lambda: base is not None and catalog.is_tombstoned(base.key),",
@@ -78,7 +78,7 @@ MUTANTS: dict[str, Mutant] = {
         ),
     ),
     "the manifest is put after the marker": Mutant(
-        "commit",
+        "publish.commit",
         (
             ("    storage.put(manifest_key(key.state), stored)\n", ""),
             (
@@ -89,7 +89,7 @@ MUTANTS: dict[str, Mutant] = {
         ),
     ),
     "the session goes before the marker is put": Mutant(
-        "commit",
+        "publish.commit",
         (
             (
                 "    _put_marker(storage, key, marker)\n",
@@ -98,21 +98,23 @@ MUTANTS: dict[str, Mutant] = {
         ),
     ),
     "a marker without an answer is taken for put": Mutant(
-        "commit", (("if error.transient and _is_there(storage, commit_key(*key), marker):", "if error.transient:"),)
+        "publish.commit",
+        (("if error.transient and _is_there(storage, commit_key(*key), marker):", "if error.transient:"),),
     ),
     "the fences are not looked at": Mutant(
-        "commit", (("if any(run_all(pool, storage.exists, fences)):", "if any(run_all(pool, storage.exists, ())):"),)
+        "publish.commit",
+        (("if any(run_all(pool, storage.exists, fences)):", "if any(run_all(pool, storage.exists, ())):"),),
     ),
     "the abort is not looked for": Mutant(
-        "commit",
+        "publish.commit",
         (("fences = (abort_key(key.state), tombstone_key(*key))", "fences = (tombstone_key(*key),)"),),
     ),
     "a failed save leaves no tombstone": Mutant(
-        "commit",
+        "publish.commit",
         (("        put_tombstone(storage, key, by=session.writer, reason=", "        _logger.debug("),),
     ),
     "sequences are counted from markers alone": Mutant(
-        "catalog",
+        "records.catalog",
         (
             (
                 "max((key.sequence for key in (*self.commits, *self.tombstones)), default=0)",
@@ -121,11 +123,12 @@ MUTANTS: dict[str, Mutant] = {
         ),
     ),
     "a name is not looked at again": Mutant(
-        "commit", (("if request.name is not None or not names.are_fine:", "if request.name is not None and not key:"),)
+        "publish.commit",
+        (("if request.name is not None or not names.are_fine:", "if request.name is not None and not key:"),),
     ),
     # -- pruning
     "a prune of a dead writer puts no abort": Mutant(
-        "removal",
+        "pruning.removal",
         (
             (
                 "        storage.put(abort_key(key.state), AbortRecord(state=key.state, by=by, at=now).to_json())\n",
@@ -134,7 +137,7 @@ MUTANTS: dict[str, Mutant] = {
         ),
     ),
     "a prune looks for the marker before it puts the abort": Mutant(
-        "removal",
+        "pruning.removal",
         (
             (
                 "        storage.put(abort_key(key.state), AbortRecord(state=key.state, by=by, at=now).to_json())\n"
@@ -146,7 +149,7 @@ MUTANTS: dict[str, Mutant] = {
         ),
     ),
     "commits are listed before sessions": Mutant(
-        "prune",
+        "pruning.prune",
         (
             ("    commits = catalog.commits()\n", ""),
             (
@@ -157,7 +160,7 @@ MUTANTS: dict[str, Mutant] = {
         ),
     ),
     "bases of live sessions are not protected": Mutant(
-        "prune",
+        "pruning.prune",
         (
             (
                 "bases = {session.base for session in sessions if session.base is not None and",
@@ -166,11 +169,11 @@ MUTANTS: dict[str, Mutant] = {
         ),
     ),
     "what visible states reuse is not protected": Mutant(
-        "prune",
+        "pruning.prune",
         (("for record in records if not folders.isdisjoint(record.reuses))", "for record in records if not True)"),),
     ),
     "the markers of bases go": Mutant(
-        "prune",
+        "pruning.prune",
         (
             (
                 "done = [key for key in listing.commits if key.state in dead.keys() - sheltered]",
@@ -179,9 +182,11 @@ MUTANTS: dict[str, Mutant] = {
         ),
     ),
     # -- pins
-    "a prune has no intent": Mutant("removal", (("    storage.put(intent_key(prune), intent.to_json())\n", ""),)),
+    "a prune has no intent": Mutant(
+        "pruning.removal", (("    storage.put(intent_key(prune), intent.to_json())\n", ""),)
+    ),
     "a prune lists the pins before its intent": Mutant(
-        "removal",
+        "pruning.removal",
         (
             ("    storage.put(intent_key(prune), intent.to_json())\n", ""),
             (
@@ -192,7 +197,7 @@ MUTANTS: dict[str, Mutant] = {
         ),
     ),
     "a prune's intent goes before the tombstones are there": Mutant(
-        "removal",
+        "pruning.removal",
         (
             ("    storage.delete([intent_key(prune)])\n    return removed", "    return removed"),
             (
@@ -203,10 +208,10 @@ MUTANTS: dict[str, Mutant] = {
         ),
     ),
     "intents are not looked at when a state is pinned": Mutant(
-        "pins", (("    intent = _intent(storage, key.state)\n", "    intent = None\n"),)
+        "pruning.pins", (("    intent = _intent(storage, key.state)\n", "    intent = None\n"),)
     ),
     "the tombstone is looked for before the intents": Mutant(
-        "pins",
+        "pruning.pins",
         (
             (
                 "    intent = _intent(storage, key.state)\n",
@@ -217,10 +222,11 @@ MUTANTS: dict[str, Mutant] = {
     ),
     # -- reading, collecting
     "a missing object is always taken for damage": Mutant(
-        "download", (("        if self._catalog.is_tombstoned(self._key):\n", "        if False:\n"),)
+        "restore.download", (("        if self._catalog.is_tombstoned(self._key):\n", "        if False:\n"),)
     ),
     "tombstones are not looked at": Mutant(
-        "catalog", (("return [key for key in self.commits if key.state not in dead]", "return list(self.commits)"),)
+        "records.catalog",
+        (("return [key for key in self.commits if key.state not in dead]", "return list(self.commits)"),),
     ),
 }
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from statevault.state_persistence import StateStore
-from statevault.state_persistence.prune import prune
+from statevault.state_persistence.pruning.prune import prune
 from tests.simulation.actors import Actor, World
 from tests.simulation.beginnings import Beginnings
 from tests.simulation.casts import crowd, duel

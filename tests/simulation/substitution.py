@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 import statevault.state_persistence
 from statevault.format import chunking
-from statevault.state_persistence import staging
+from statevault.state_persistence.snapshot import staging
 from tests.simulation.actors import CHUNK
 from tests.simulation.clock import Clock, SimulatedDatetime, SimulatedTime
 from tests.simulation.scheduler import Scheduler
@@ -60,7 +60,7 @@ def substituted() -> Iterator[Substitutes]:
     """Put the substitutes in place."""
     substitutes = Substitutes()
     package = statevault.state_persistence
-    names = [package.__name__ + "." + info.name for info in pkgutil.walk_packages(package.__path__)]
+    names = [info.name for info in pkgutil.walk_packages(package.__path__, prefix=f"{package.__name__}.")]
     patches: list[AbstractContextManager[object]] = [
         patch.object(_base, "threading", substitutes.threading),
         patch.object(chunking, "CHUNK_UNIT", CHUNK),

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from statevault.format.keys import VAULT, manifest_key
 from statevault.state_persistence import StateStore
-from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.collection import collect
+from statevault.state_persistence.pruning.collection import collect
+from statevault.state_persistence.records.catalog import Catalog
 from statevault.storage import Storage
 
 __all__ = ["check_no_garbage"]

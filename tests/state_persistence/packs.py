@@ -10,10 +10,10 @@ from statevault.format.keys import COMMITS, MARKER_PACK, VAULT, StateKey, commit
 from statevault.format.marker_pack import PackedMarker, microseconds
 from statevault.format.records import CommitRecord
 from statevault.state_persistence import StateInfo, StateStore
-from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.collection import collect
-from statevault.state_persistence.packed_markers import open_pack, seal_pack
-from statevault.state_persistence.packing import PackingRule
+from statevault.state_persistence.pruning.collection import collect
+from statevault.state_persistence.records.catalog import Catalog
+from statevault.state_persistence.records.packed_markers import open_pack, seal_pack
+from statevault.state_persistence.records.packing import PackingRule
 from statevault.storage import ObjectInfo, Storage
 from tests.state_persistence.components import Folder, store_with
 from tests.state_persistence.storages import DictStorage, TimedStorage, WatchedStorage

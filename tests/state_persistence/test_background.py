@@ -12,8 +12,8 @@ import pytest
 
 from statevault.errors import SaveSupersededError, SaveTimeoutError, StateVaultError
 from statevault.state_persistence import StateStore
-from statevault.state_persistence.background import BackgroundPublisher
-from statevault.state_persistence.patience import Patience
+from statevault.state_persistence.concurrency.patience import Patience
+from statevault.state_persistence.publish.background import BackgroundPublisher
 from tests.state_persistence.storages import DictStorage
 
 

@@ -24,8 +24,8 @@ from statevault.format.keys import (
 )
 from statevault.format.records import AbortRecord, IntentRecord, SessionRecord, TombstoneRecord
 from statevault.state_persistence import StateStore
-from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.collection import CollectionResult, collect
+from statevault.state_persistence.pruning.collection import CollectionResult, collect
+from statevault.state_persistence.records.catalog import Catalog
 from statevault.storage import PROBE_PREFIX
 from tests.state_persistence.components import Files, Folder, store_with
 from tests.state_persistence.garbage import check_no_garbage

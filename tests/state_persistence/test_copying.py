@@ -14,7 +14,7 @@ from statevault.errors import StateNotFoundError, StorageError
 from statevault.format.chunking import CHUNK_UNIT
 from statevault.format.manifest import FileEntry, Manifest
 from statevault.state_persistence import PersistentStateMixin, StateStore, save_pickle
-from statevault.state_persistence.copying import CopiedState
+from statevault.state_persistence.copies.copying import CopiedState
 from statevault.storage import Storage
 from tests.servers import Servers, StorageTarget, target_names
 from tests.state_persistence.components import Files, Folder, some_files

@@ -16,7 +16,7 @@ import pytest
 from statevault.errors import CorruptStateError, StateVaultError, StorageError
 from statevault.format.keys import VAULT
 from statevault.state_persistence import StateStore
-from statevault.state_persistence.catalog import Catalog
+from statevault.state_persistence.records.catalog import Catalog
 from tests.state_persistence.components import Files, Folder, some_files, store_with
 from tests.state_persistence.garbage import check_no_garbage
 from tests.state_persistence.storages import FAILURES, DictStorage, FailingStorage, Failure, ProcessDiedError

@@ -17,7 +17,7 @@ from statevault.codecs import real_files
 from statevault.data.impls import SequentialBuffer
 from statevault.errors import FormatError, UnsupportedTypeError
 from statevault.state_persistence import PersistentStateMixin, StateStore, read_tree, write_tree
-from statevault.state_persistence import staging as staging_module
+from statevault.state_persistence.snapshot import staging as staging_module
 from statevault.storage import Body
 from statevault.storage.wrapper import StorageWrapper
 from tests.state_persistence.storages import DictStorage

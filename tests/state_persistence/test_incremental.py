@@ -16,14 +16,14 @@ from statevault.data import DataBuffer
 from statevault.data.impls import RandomReplacementBuffer, SequentialBuffer
 from statevault.errors import CorruptStateError, StateNotFoundError
 from statevault.format.chunking import CHUNK_UNIT
-from statevault.format.keys import StateKey, commit_key, manifest_key, tombstone_key
+from statevault.format.keys import StateKey, commit_key, folder_of, manifest_key, tombstone_key
 from statevault.format.manifest import Chunk, Manifest, ObjectEntry
 from statevault.format.records import TombstoneRecord
 from statevault.state_persistence import PersistentStateMixin, StateInfo, StateStore, read_tree, write_tree
-from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.object_names import object_names
-from statevault.state_persistence.prune import prune
-from statevault.state_persistence.reuse import MAX_DEAD_RATIO, MAX_FOLDERS, folder_of, worth_reusing
+from statevault.state_persistence.pruning.prune import prune
+from statevault.state_persistence.publish.object_names import object_names
+from statevault.state_persistence.publish.reuse import MAX_DEAD_RATIO, MAX_FOLDERS, worth_reusing
+from statevault.state_persistence.records.catalog import Catalog
 from statevault.storage import Body
 from tests.profiles import rounds
 from tests.state_persistence.components import Folder, some_files, store_with

@@ -21,7 +21,7 @@ from multiprocessing.context import ForkServerContext
 import pytest
 
 from statevault.state_persistence import StateStore
-from statevault.state_persistence.prune import prune
+from statevault.state_persistence.pruning.prune import prune
 from statevault.storage import open_storage
 from tests.profiles import rounds
 from tests.servers import Servers, StorageTarget

@@ -21,9 +21,10 @@ from statevault.errors import (
 )
 from statevault.format.keys import FORMAT_KEY, session_key
 from statevault.format.records import SessionRecord
-from statevault.state_persistence import StateStore, commit, write_tree
-from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.prune import prune
+from statevault.state_persistence import StateStore, write_tree
+from statevault.state_persistence.pruning.prune import prune
+from statevault.state_persistence.publish import commit
+from statevault.state_persistence.records.catalog import Catalog
 from statevault.storage import Body, ObjectInfo
 from tests.state_persistence.components import Folder, some_files, store_with
 from tests.state_persistence.garbage import check_no_garbage

@@ -11,8 +11,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from statevault.errors import CorruptStateError, StateExistsError, StateNotFoundError, StatePrunedError
 from statevault.format.keys import VAULT
-from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.prune import prune
+from statevault.state_persistence.pruning.prune import prune
+from statevault.state_persistence.records.catalog import Catalog
 from tests.profiles import rounds
 from tests.state_persistence.components import Files, Folder, store_with
 from tests.state_persistence.storages import DictStorage

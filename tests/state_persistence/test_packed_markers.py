@@ -20,9 +20,9 @@ from statevault.format.manifest import ObjectEntry
 from statevault.format.marker_pack import MAX_PACK_SIZE, MarkerPack, PackedMarker
 from statevault.format.records import CommitRecord
 from statevault.state_persistence import KeepLatest, StateStore
-from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.packed_markers import open_pack, seal_pack
-from statevault.state_persistence.shared_objects import SharedObjects
+from statevault.state_persistence.pruning.shared_objects import SharedObjects
+from statevault.state_persistence.records.catalog import Catalog
+from statevault.state_persistence.records.packed_markers import open_pack, seal_pack
 from statevault.storage import LocalStorage
 from tests.profiles import rounds
 from tests.state_persistence.components import Folder

@@ -14,12 +14,12 @@ from statevault.errors import StorageError
 from statevault.format.keys import COMMITS, MARKER_PACK, StateKey, commit_key, tombstone_key
 from statevault.format.marker_pack import PackedMarker
 from statevault.state_persistence import StateStore
-from statevault.state_persistence import packing as packing_module
-from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.collection import collect
-from statevault.state_persistence.packed_markers import open_pack
-from statevault.state_persistence.packing import PackingRule
-from statevault.state_persistence.prune import prune
+from statevault.state_persistence.pruning.collection import collect
+from statevault.state_persistence.pruning.prune import prune
+from statevault.state_persistence.records import packing as packing_module
+from statevault.state_persistence.records.catalog import Catalog
+from statevault.state_persistence.records.packed_markers import open_pack
+from statevault.state_persistence.records.packing import PackingRule
 from statevault.storage import Body, LocalStorage, Storage
 from tests.cli.run import invoked
 from tests.state_persistence.components import Folder, store_with

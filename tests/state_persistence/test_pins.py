@@ -23,7 +23,7 @@ from statevault.errors import (
 from statevault.format.keys import INTENTS, PINS, StateKey, abort_key, intent_key
 from statevault.format.records import AbortRecord, IntentRecord
 from statevault.state_persistence import StateStore
-from statevault.state_persistence.removal import remove_states
+from statevault.state_persistence.pruning.removal import remove_states
 from tests.state_persistence.components import Folder, some_files, store_with
 from tests.state_persistence.garbage import check_no_garbage
 from tests.state_persistence.storages import DictStorage, FailingStorage, Failure, ProcessDiedError, WatchedStorage

@@ -19,12 +19,13 @@ from statevault.format.keys import (
     tombstone_key,
 )
 from statevault.format.records import AbortRecord, ManifestRef, SessionRecord
-from statevault.state_persistence import StateStore, deadline
-from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.download import StateReader
-from statevault.state_persistence.prune import prune
-from statevault.state_persistence.removal import remove_states
-from statevault.state_persistence.sessions import STALE_AFTER
+from statevault.state_persistence import StateStore
+from statevault.state_persistence.pruning.prune import prune
+from statevault.state_persistence.pruning.removal import remove_states
+from statevault.state_persistence.records import deadline
+from statevault.state_persistence.records.catalog import Catalog
+from statevault.state_persistence.records.sessions import STALE_AFTER
+from statevault.state_persistence.restore.download import StateReader
 from statevault.storage import Body
 from tests.state_persistence.components import Folder, some_files, store_with
 from tests.state_persistence.storages import DictStorage, WatchedStorage

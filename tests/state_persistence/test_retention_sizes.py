@@ -15,8 +15,8 @@ from statevault.format.keys import StateKey, manifest_key
 from statevault.format.manifest import ObjectEntry
 from statevault.format.records import CommitRecord, ManifestRef
 from statevault.state_persistence import KeepWithinSize, StateStore
+from statevault.state_persistence.pruning.shared_objects import SharedObjects
 from statevault.state_persistence.retention import StoredSizes
-from statevault.state_persistence.shared_objects import SharedObjects
 from tests.profiles import rounds
 from tests.state_persistence.components import Folder, store_with
 from tests.state_persistence.storages import DictStorage, WatchedStorage

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from statevault.errors import ComponentNotFoundError
-from statevault.state_persistence.selection import Contents, owner_of, select
+from statevault.state_persistence.restore.selection import Contents, owner_of, select
 
 
 class Members:

@@ -13,7 +13,7 @@ from statevault.codecs import shuffle, unshuffle
 from statevault.errors import CorruptStateError, FormatError
 from statevault.format.manifest import ENCODING_PLAIN, ENCODING_ZSTD, SHUFFLED_WIDTHS
 from statevault.state_persistence import StateStore
-from statevault.state_persistence.chunk_encoding import Compression, decode_chunk, encode_chunk
+from statevault.state_persistence.content.chunk_encoding import Compression, decode_chunk, encode_chunk
 from tests.state_persistence.components import Folder
 from tests.state_persistence.storages import DictStorage
 

@@ -16,7 +16,7 @@ from statevault.errors import CorruptStateError, StorageError
 from statevault.format.keys import manifest_key
 from statevault.format.manifest import ENCODING_PLAIN, ENCODING_ZSTD, Manifest
 from statevault.state_persistence import StateStore
-from statevault.state_persistence.new_objects import MIN_PACKED_FILES, PACK_SIZE, SMALL_SIZE
+from statevault.state_persistence.publish.new_objects import MIN_PACKED_FILES, PACK_SIZE, SMALL_SIZE
 from statevault.storage import Body
 from tests.profiles import rounds
 from tests.servers import StorageTarget

@@ -17,13 +17,13 @@ from statevault.codecs import write_tree
 from statevault.codecs.tree.held import holding
 from statevault.errors import StagingSpaceError
 from statevault.state_persistence import StateStore
-from statevault.state_persistence.staging import Staging
+from statevault.state_persistence.snapshot.staging import Staging
 from tests.state_persistence.components import Folder, some_files, store_with
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from statevault.state_persistence.staging import Staging
+from statevault.state_persistence.snapshot.staging import Staging
 staging = Staging(Path(sys.argv[1]))
 folder = staging.make(Path(sys.argv[1]))
 (folder / "half-written").write_bytes(b"x" * 1000)
@@ -101,7 +101,7 @@ def test_the_memory_of_a_snapshot_is_kept_for_the_next_one_as_long_as_there_is_p
     assert hold(staging, root, 4 << 20) > 4 << 20
     assert root in staging.roots(4 << 20)
     assert staging.holder(root)._memory.spare_size > 4 << 20
-    monkeypatch.setattr("statevault.state_persistence.staging._available_memory", lambda: 100 << 20)
+    monkeypatch.setattr("statevault.state_persistence.snapshot.staging._available_memory", lambda: 100 << 20)
     with suppress(StagingSpaceError):
         staging.roots(4 << 20)
     assert staging.holder(root)._memory.spare_size == 0

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from typing_extensions import override
 
-from statevault.storage.file_calls import FileCalls
+from statevault.storage.local.file_calls import FileCalls
 
 __all__ = ["NOT_TOLD", "Event", "Identity", "KilledError", "NoFsync", "RecordingCalls"]
 

@@ -24,7 +24,7 @@ from statevault.errors import (
     StoreNotFoundError,
 )
 from statevault.storage import RetryPolicy, Storage, open_storage
-from statevault.storage.gcs import GcsStorage
+from statevault.storage.gcs.storage import GcsStorage
 from tests.servers import (
     ScriptedAnswer,
     ScriptedRequest,

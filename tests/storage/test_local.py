@@ -28,7 +28,7 @@ from statevault.errors import (
     StoreNotFoundError,
 )
 from statevault.storage import LocalStorage
-from statevault.storage.file_calls import FileCalls
+from statevault.storage.local.file_calls import FileCalls
 from tests.state_persistence.components import Folder, store_with
 
 DEBRIS = f".tmp-1-{0:016x}"

@@ -23,9 +23,9 @@ import pytest
 from statevault.errors import StateVaultError, StorageError
 from statevault.format.keys import VAULT
 from statevault.state_persistence import StateStore
-from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.collection import collect
-from statevault.state_persistence.prune import prune
+from statevault.state_persistence.pruning.collection import collect
+from statevault.state_persistence.pruning.prune import prune
+from statevault.state_persistence.records.catalog import Catalog
 from statevault.storage import LocalStorage
 from tests.profiles import rounds
 from tests.state_persistence.components import Files, Folder, store_with

@@ -25,9 +25,9 @@ from statevault.errors import (
     StoreNotFoundError,
 )
 from statevault.storage import RetryingStorage, RetryPolicy, Storage, client, open_storage
-from statevault.storage.s3 import S3Storage
-from statevault.storage.s3_errors import answer, is_conflict, translated
-from statevault.storage.s3_upload import part_size
+from statevault.storage.s3.errors import answer, is_conflict, translated
+from statevault.storage.s3.storage import S3Storage
+from statevault.storage.s3.upload import part_size
 from tests.servers import (
     S3_SERVERS,
     ScriptedAnswer,

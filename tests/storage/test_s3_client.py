@@ -16,8 +16,8 @@ from aiobotocore.session import AioSession
 
 from statevault.errors import StorageError, StorageTimeoutError, StorageUnreachableError
 from statevault.storage import Storage, client, open_storage
-from statevault.storage.s3_client import instant
-from statevault.storage.s3_stream import SentBody, StoppedError
+from statevault.storage.s3.client import instant
+from statevault.storage.s3.stream import SentBody, StoppedError
 from tests.servers import ScriptedAnswer, ScriptedRequest, scripted_server
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from statevault.errors import StorageError
 from statevault.storage import Storage, open_storage
-from statevault.storage.s3_debris import abort_old_uploads
+from statevault.storage.s3.debris import abort_old_uploads
 from tests.servers import (
     ScriptedAnswer,
     ScriptedRequest,

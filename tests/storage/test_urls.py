@@ -21,7 +21,7 @@ from statevault.storage import (
     parent_and_name,
 )
 from statevault.storage.redaction import redacted
-from statevault.storage.s3 import S3Storage
+from statevault.storage.s3.storage import S3Storage
 
 
 @pytest.mark.parametrize("form", ["{}", "{}/", "file://{}", "file://localhost{}", "local://{}", "{}/../store"])

@@ -9,11 +9,11 @@ from datetime import datetime
 from statevault.errors import CorruptStateError, StatePrunedError
 from statevault.format.keys import StateKey
 from statevault.format.records import CommitRecord
-from statevault.state_persistence.catalog import Catalog, Listing
 from statevault.state_persistence.info import StateInfo
+from statevault.state_persistence.pruning.shared_objects import SharedObjects
+from statevault.state_persistence.records.catalog import Catalog, Listing
 from statevault.state_persistence.retention.holdings import Holdings
 from statevault.state_persistence.retention.stored_sizes import StoredSizes
-from statevault.state_persistence.shared_objects import SharedObjects
 from statevault.storage import Storage
 
 __all__ = ["Inventory"]

@@ -13,7 +13,7 @@ from itertools import islice
 
 from statevault.errors import StateNotFoundError
 from statevault.format.records import CommitRecord
-from statevault.state_persistence.shared_objects import Share, SharedObject, SharedObjects
+from statevault.state_persistence.pruning.shared_objects import Share, SharedObject, SharedObjects
 
 __all__ = ["StoredSizes"]
 

@@ -16,12 +16,12 @@ from statevault.errors import CorruptStateError, StateVaultError, StorageFullErr
 from statevault.format.keys import StateKey
 from statevault.format.manifest import Manifest
 from statevault.format.records import CommitRecord
-from statevault.state_persistence.commit import SaveRequest, commit_snapshot
 from statevault.state_persistence.kept_states import KeptStates
-from statevault.state_persistence.names import StateNames
-from statevault.state_persistence.removal import give_up_stale
+from statevault.state_persistence.pruning.removal import give_up_stale
+from statevault.state_persistence.pruning.shared_objects import SharedObjects
+from statevault.state_persistence.publish.commit import SaveRequest, commit_snapshot
+from statevault.state_persistence.publish.names import StateNames
 from statevault.state_persistence.retention import StoredSizes
-from statevault.state_persistence.shared_objects import SharedObjects
 from statevault.state_persistence.spool.config import Spool
 from statevault.state_persistence.spool.ledger import FOLDER, DoneState, Ledger, LedgerRecord
 from statevault.state_persistence.spool.lock import SpoolLock
@@ -174,7 +174,7 @@ class SpoolFolder:
         """Publish a snapshot in the spool. On a full disk, states are dropped until it fits, but never the newest.
 
         Args:
-            names: As for :func:`~statevault.state_persistence.commit.commit_snapshot`.
+            names: As for :func:`~statevault.state_persistence.publish.commit.commit_snapshot`.
             request: As for it.
 
         Raises:

@@ -10,7 +10,7 @@ from typing_extensions import override
 from statevault.errors import CorruptStateError
 from statevault.format.keys import StateKey
 from statevault.format.records import CommitRecord
-from statevault.state_persistence.catalog import Catalog
+from statevault.state_persistence.records.catalog import Catalog
 
 __all__ = ["RemoteCatalog"]
 

@@ -30,11 +30,11 @@ from statevault.errors import (
 )
 from statevault.format.keys import VAULT, StateKey
 from statevault.format.records import CommitRecord
-from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.copying import CopiedState, CopySide, copy_states
-from statevault.state_persistence.patience import Patience
-from statevault.state_persistence.pins import pin_state
-from statevault.state_persistence.prune import prune
+from statevault.state_persistence.concurrency.patience import Patience
+from statevault.state_persistence.copies.copying import CopiedState, CopySide, copy_states
+from statevault.state_persistence.pruning.pins import pin_state
+from statevault.state_persistence.pruning.prune import prune
+from statevault.state_persistence.records.catalog import Catalog
 from statevault.state_persistence.spool.bandwidth import PacedStorage, TokenBucket
 from statevault.state_persistence.spool.folder import SpoolFolder, SpoolView
 from statevault.state_persistence.spool.ledger import FOLDER

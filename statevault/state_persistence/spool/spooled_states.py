@@ -19,13 +19,13 @@ from statevault.errors import InvalidNameError, StateNotFoundError, StateVaultEr
 from statevault.format.keys import StateKey
 from statevault.format.manifest import Manifest
 from statevault.format.records import CommitRecord
-from statevault.state_persistence.commit import SaveRequest, commit_snapshot
+from statevault.state_persistence.concurrency.patience import Patience
 from statevault.state_persistence.info import StateInfo
 from statevault.state_persistence.kept_states import KeptStates
-from statevault.state_persistence.names import StateNames
-from statevault.state_persistence.patience import Patience
-from statevault.state_persistence.pins import pin_state
-from statevault.state_persistence.prune import PruneResult
+from statevault.state_persistence.pruning.pins import pin_state
+from statevault.state_persistence.pruning.prune import PruneResult
+from statevault.state_persistence.publish.commit import SaveRequest, commit_snapshot
+from statevault.state_persistence.publish.names import StateNames
 from statevault.state_persistence.spool.config import Spool
 from statevault.state_persistence.spool.folder import SpoolFolder
 from statevault.state_persistence.spool.replicator import Replicator

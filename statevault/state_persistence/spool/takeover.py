@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 
 from statevault.format.keys import StateKey, abort_key, commit_key
 from statevault.format.records import AbortRecord
-from statevault.state_persistence.catalog import Catalog
-from statevault.state_persistence.prune import prune
-from statevault.state_persistence.removal import put_tombstone
-from statevault.state_persistence.sessions import read_sessions
+from statevault.state_persistence.pruning.prune import prune
+from statevault.state_persistence.records.catalog import Catalog
+from statevault.state_persistence.records.sessions import read_sessions
+from statevault.state_persistence.records.tombstones import put_tombstone
 from statevault.storage import Storage
 
 __all__ = ["give_up_copies"]

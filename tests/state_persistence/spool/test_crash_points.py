@@ -15,7 +15,7 @@ import pytest
 
 from statevault.errors import StateVaultError
 from statevault.state_persistence import StateStore
-from statevault.state_persistence.removal import put_tombstone
+from statevault.state_persistence.records.tombstones import put_tombstone
 from statevault.state_persistence.spool.config import Spool
 from statevault.state_persistence.spool.folder import SpoolFolder
 from statevault.state_persistence.spool.replicator import Replicator

@@ -20,7 +20,7 @@ from statevault.errors import (
 )
 from statevault.format.records import CommitRecord
 from statevault.state_persistence import KeepLatest, StateStore
-from statevault.state_persistence.download import StateReader
+from statevault.state_persistence.restore.download import StateReader
 from statevault.state_persistence.spool import ReplicationPhase, ReplicationStatus, Spool
 from statevault.state_persistence.spool.folder import SpoolFolder
 from statevault.state_persistence.spool.ledger import LEDGER_KEY

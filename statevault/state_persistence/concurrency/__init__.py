@@ -1,0 +1,1 @@
+"""Threads that work together: in parallel, one at a time, or waited for with patience."""

@@ -1,0 +1,1 @@
+"""States of one store in another: read, verified, and published there."""

@@ -1,0 +1,144 @@
+"""Garbage collection: what a prune leaves to a look through the whole store (``docs/format.md``, section 7).
+
+Debris of crashed saves that landed late, uploads that nobody ended, and records that have outlived all that they
+protect. The one use of clocks in the protocol: for waste, never for what is visible.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from statevault.errors import FormatError, ObjectNotFoundError
+from statevault.format.keys import INTENTS, abort_key, folder_of, tombstone_key
+from statevault.format.records import AbortRecord, IntentRecord, TombstoneRecord
+from statevault.state_persistence.concurrency.parallel import run_all
+from statevault.state_persistence.pruning.prune import Sweep, sweep
+from statevault.state_persistence.pruning.removal import give_up_stale
+from statevault.state_persistence.pruning.shared_objects import SharedObjects
+from statevault.state_persistence.records.catalog import Catalog, Listing
+from statevault.state_persistence.records.fetch import fetch_record
+from statevault.state_persistence.records.packing import PackingRule, pack_markers
+from statevault.state_persistence.records.sessions import STALE_AFTER
+from statevault.storage import PROBE_PREFIX, ObjectInfo, Storage
+
+__all__ = ["RECORDS_LIVE", "CollectionResult", "collect"]
+
+_logger = logging.getLogger(__name__)
+_Dated = TombstoneRecord | AbortRecord | IntentRecord
+_CONCURRENT_READS = 16
+_NO_CLOCK = datetime(2020, 1, 1, tzinfo=UTC)
+"""A device that did not know the time wrote what is older."""
+RECORDS_LIVE = timedelta(days=7)
+"""For how long tombstones, aborts and intents outlive what they are about; a writer gives up after a day."""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionResult:
+    """What a collection did.
+
+    Attributes:
+        given_up: Names of the states whose saves did not end, and were given up.
+        objects: How many data objects it deleted.
+        freed: Their bytes.
+        records: How many old records it deleted, and objects that probes have left.
+        uploads: How many unfinished uploads it ended.
+    """
+
+    given_up: tuple[str, ...]
+    objects: int
+    freed: int
+    records: int
+    uploads: int
+
+
+def collect(
+    storage: Storage,
+    catalog: Catalog,
+    *,
+    by: str,
+    stale_after: timedelta = STALE_AFTER,
+    records_live: timedelta = RECORDS_LIVE,
+    shared: SharedObjects | None = None,
+    packing: PackingRule = PackingRule(),  # noqa: B008 - immutable
+) -> CollectionResult:
+    """Look through the whole store, and delete what nobody needs.
+
+    Args:
+        storage: The store's objects.
+        catalog: The store's states.
+        by: Who collects.
+        stale_after: How old a session without a marker, and an unfinished upload, is when its writer is taken for dead.
+        records_live: How old a tombstone, abort or intent is when it goes, once nothing else is left of its state.
+        shared: What is known of the objects that the states need of each other.
+        packing: When the markers are packed for those who list them.
+
+    Raises:
+        Exception: See :func:`~statevault.state_persistence.pruning.prune.prune`.
+    """
+    given_up = give_up_stale(storage, catalog, by=by, stale_after=stale_after)
+    swept = sweep(storage, catalog, shared, whole_store=True)
+    expired = [*_expired(storage, swept, records_live), *_forgotten_probes(swept.listing, stale_after)]
+    storage.delete(expired)
+    uploads = storage.abort_unfinished_uploads(stale_after)
+    pack_markers(storage, catalog, swept.listing, packing, fetch=True)
+    result = CollectionResult(
+        tuple(key.state for key in given_up), len(swept.garbage), swept.freed, len(expired), uploads
+    )
+    _logger.info(
+        "Collected garbage of %s: %d objects, %d bytes, %d records, %d unfinished uploads",
+        storage.url,
+        result.objects,
+        result.freed,
+        result.records,
+        result.uploads,
+    )
+    return result
+
+
+def _expired(storage: Storage, swept: Sweep, records_live: timedelta) -> list[str]:
+    """The records that are older than any writer may live, of states of which nothing else is left."""
+    listing = swept.listing
+    # What had data a moment ago may have some that lands late: its turn comes with the next collection.
+    remains = {folder_of(info.key) for info in swept.data} | listing.sessions | listing.pins.keys()
+    remains |= {key.state for key in listing.commits}
+    dead = {key.state for key in listing.tombstones}
+    kinds: dict[str, type[_Dated]] = {
+        # The last one stays: sequences never fall, so that no marker is taken for an older one of the same key.
+        tombstone_key(*key): TombstoneRecord
+        for key in listing.tombstones
+        if key.sequence != listing.last_sequence and key.state not in remains
+    }
+    kinds |= {abort_key(state): AbortRecord for state in listing.aborts - remains - dead}
+    kinds |= {key: IntentRecord for key in listing.objects if key.startswith(INTENTS)}
+    # Now, by the earlier of two clocks: ours may have jumped ahead, and the backend's has come to its newest record.
+    now = datetime.now(UTC)
+    latest = min((max(_times(listing), default=now), now)) - records_live
+    old = [key for key in kinds if (listing.objects[key].modified or latest) <= latest]
+    with ThreadPoolExecutor(_CONCURRENT_READS, "statevault-collect") as pool:
+        times = run_all(pool, lambda key: _written_at(storage, listing.objects[key], kinds[key]), old)
+    return [key for key, at in zip(old, times, strict=True) if at is not None and _NO_CLOCK < at <= latest]
+
+
+def _forgotten_probes(listing: Listing, stale_after: timedelta) -> list[str]:
+    """What a probe has left that was killed."""
+    latest = datetime.now(UTC) - stale_after
+    probes = (info for key, info in listing.objects.items() if key.startswith(PROBE_PREFIX))
+    return [info.key for info in probes if info.modified is not None and info.modified <= latest]
+
+
+def _times(listing: Listing) -> Iterator[datetime]:
+    """When the records were put, by the backend's clock, if it tells."""
+    return (info.modified for info in listing.objects.values() if info.modified is not None)
+
+
+def _written_at(storage: Storage, info: ObjectInfo, kind: type[_Dated]) -> datetime | None:
+    """When a record was written by its writer's clock; None if it has gone, or can't be read."""
+    try:
+        return fetch_record(storage, info, kind).at
+    except (ObjectNotFoundError, FormatError) as error:
+        _logger.debug("%s", error)
+        return None

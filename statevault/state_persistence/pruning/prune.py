@@ -1,0 +1,304 @@
+"""Removing states for good: steps P0 to P8 (``docs/format.md``, section 7). The order of the steps is the protocol.
+
+Idempotent, and safe with any number of writers, readers and other pruners at once. It deletes only what the
+records of the store name; what statevault did not write is never touched.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+
+from statevault.errors import CorruptStateError, FormatError, StatePrunedError
+from statevault.format.keys import (
+    PINS,
+    VAULT,
+    StateKey,
+    check_object_key,
+    commit_key,
+    folder_of,
+    session_key,
+    state_prefix,
+    tombstone_key,
+)
+from statevault.format.records import CommitRecord, TombstoneRecord
+from statevault.state_persistence.concurrency.parallel import run_all
+from statevault.state_persistence.pruning.removal import give_up_stale, remove_states
+from statevault.state_persistence.pruning.shared_objects import SharedObjects
+from statevault.state_persistence.records.catalog import Catalog, Listing
+from statevault.state_persistence.records.fetch import fetch_record
+from statevault.state_persistence.records.packing import PackingRule, pack_markers
+from statevault.state_persistence.records.sessions import STALE_AFTER, read_sessions
+from statevault.storage import ObjectInfo, Storage
+
+__all__ = ["PruneResult", "Sweep", "prune", "sweep"]
+
+_logger = logging.getLogger(__name__)
+_CONCURRENT_LISTS = 16
+_ROUNDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PruneResult:
+    """What a prune did.
+
+    Attributes:
+        removed: Names of the states that it made invisible, oldest first.
+        spared: Names of the states that it was to remove and did not, because they are pinned.
+        objects: How many objects it deleted.
+        freed: Their bytes.
+    """
+
+    removed: tuple[str, ...]
+    spared: tuple[str, ...]
+    objects: int
+    freed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What was there when dead states were cleared away, and what was deleted.
+
+    Attributes:
+        listing: The records as they were before.
+        data: The objects of dead states that were looked at.
+        garbage: Those of them that nobody needs; they are gone.
+    """
+
+    listing: Listing
+    data: tuple[ObjectInfo, ...]
+    garbage: tuple[ObjectInfo, ...]
+
+    @property
+    def freed(self) -> int:
+        """Bytes that were freed."""
+        return sum(info.size for info in self.garbage)
+
+
+def prune(
+    storage: Storage,
+    catalog: Catalog,
+    victims: Iterable[str],
+    *,
+    by: str,
+    reason: str,
+    stale_after: timedelta = STALE_AFTER,
+    shared: SharedObjects | None = None,
+    packing: PackingRule = PackingRule(),  # noqa: B008 - immutable
+) -> PruneResult:
+    """Remove states, and what crashed saves and earlier prunes left in the folders that they tell of.
+
+    What it costs grows with what it removes, not with what is kept, once the markers of the states and the manifests of
+    those that share are known.
+
+    Args:
+        storage: The store's objects.
+        catalog: The store's states.
+        victims: Names of states. Those that are not visible, and pinned ones, are left alone.
+        by: Who prunes.
+        reason: Why; kept in the tombstones.
+        stale_after: How old a session without a marker is when its writer is taken for dead; never one of `by`.
+        shared: What is known of the objects that the states need of each other.
+        packing: When the markers that were read are packed for those who list them.
+
+    Raises:
+        FormatError: A record can't be read: no data was deleted, since it might have protected something. States that
+            had got their tombstone by then are gone all the same; the next prune frees their room.
+        CorruptStateError: Likewise for a commit marker or a manifest.
+        StatePrunedError: Likewise for a marker that has gone without a tombstone.
+        StorageError: The storage failed; the next prune goes on where this one stopped.
+    """
+    # The victims are dead before anything is listed, so that a writer that chose one as its base and did not see the
+    # tombstone has a session that P4 sees.
+    wanted = set(victims)
+    listing = catalog.listing() if wanted else Listing()
+    chosen = [key for key in listing.visible if key.state in wanted]
+    spared = [key.state for key in chosen if key.state in listing.pins]
+    unpinned = [key for key in chosen if key.state not in listing.pins]
+    if unpinned:
+        # What made the caller choose them, newer states, must be there to stay.
+        storage.settle(VAULT)
+    removed = remove_states(storage, unpinned, by=by, reason=reason)
+    gone = set(removed)
+    spared += [key.state for key in unpinned if key not in gone]
+    give_up_stale(storage, catalog, by=by, stale_after=stale_after)
+    swept = sweep(storage, catalog, shared, buried=frozenset(removed))
+    pack_markers(storage, catalog, swept.listing, packing, fetch=False)
+    result = PruneResult(tuple(key.state for key in removed), tuple(spared), len(swept.garbage), swept.freed)
+    _logger.info(
+        "Pruned %d states of %s: %d objects, %d bytes", len(removed), storage.url, result.objects, result.freed
+    )
+    return result
+
+
+def sweep(
+    storage: Storage,
+    catalog: Catalog,
+    shared: SharedObjects | None = None,
+    *,
+    buried: frozenset[StateKey] = frozenset(),
+    whole_store: bool = False,
+) -> Sweep:
+    """P2 to P8: delete what nobody needs of the states that have a tombstone.
+
+    Args:
+        storage: The store's objects.
+        catalog: The store's states.
+        shared: What is known of the objects that they need of each other.
+        buried: States whose tombstones the caller has put, so that they need not be read.
+        whole_store: Look through all objects, not just the folders of states whose removal has not ended and those
+            that these states refer to. Finds as well what landed after its state was given up.
+
+    Raises:
+        Exception: See :func:`prune`.
+    """
+    shared = shared or SharedObjects.in_store(storage, catalog)
+    for _ in range(_ROUNDS):
+        try:
+            return _sweep_once(storage, catalog, shared, buried, whole_store=whole_store)
+        except _OutdatedError as outdated:
+            _logger.debug("%s; looking again", outdated)
+    raise StatePrunedError(f"others prune {storage.url} faster than this prune can look: prune again")
+
+
+class _OutdatedError(Exception):
+    """A record that was listed has gone: another prune is at work, and what was listed no longer tells all."""
+
+
+def _sweep_once(
+    storage: Storage, catalog: Catalog, shared: SharedObjects, buried: frozenset[StateKey], *, whole_store: bool
+) -> Sweep:
+    # P2 to P5, in this order: what is listed later can only protect more.
+    listing = catalog.listing()
+    # The tombstones, and that markers are gone: another prune may have been killed before they were there to stay.
+    storage.settle("" if whole_store else VAULT)
+    dead = {key.state: key for key in listing.tombstones}
+    data = tuple(_data_of_the_dead(storage, catalog, listing, dead, whole_store=whole_store))
+    folders = {folder_of(info.key) for info in data}
+    for key in {dead[state] for state in folders} - buried:
+        _check_tombstone(storage, listing, key)
+    sessions = [session.record for session in read_sessions(storage)]
+    commits = catalog.commits()
+    # P6
+    bases = {session.base for session in sessions if session.base is not None and session.state not in dead}
+    sheltered = _sheltered_folders(catalog, [key for key in commits if key.state in bases & dead.keys()])
+    visible = [key for key in commits if key.state not in dead]
+    needed = _needed(catalog, shared, visible, folders - sheltered)
+    # P7
+    garbage = tuple(info for info in data if info.key not in needed and folder_of(info.key) not in sheltered)
+    storage.delete([info.key for info in garbage])
+    # P8: the markers of what is sheltered stay: the next prune finds by them what it has to look at again. Nor does any
+    # record go that P2 had not seen: it came after P3. A session whose state is committed protects nothing any more.
+    done = [key for key in listing.commits if key.state in dead.keys() - sheltered]
+    ended = listing.sessions & {*dead, *(key.state for key in commits)}
+    over = [session_key(session.state) for session in sessions if session.state in ended]
+    pins = [key for key in listing.objects if key.startswith(PINS) and _pinned_by(key) in dead.keys() - sheltered]
+    storage.delete([*(commit_key(*key) for key in done), *over, *pins])
+    catalog.forget(done)
+    shared.forget_others(visible)
+    return Sweep(listing, data, garbage)
+
+
+def _data_of_the_dead(
+    storage: Storage, catalog: Catalog, listing: Listing, dead: dict[str, StateKey], *, whole_store: bool
+) -> list[ObjectInfo]:
+    """P3: LIST the data objects that may be garbage."""
+    if whole_store:
+        found = list(storage.list())
+    else:
+        folders = sorted(_unfinished(catalog, listing, dead))
+        with ThreadPoolExecutor(_CONCURRENT_LISTS, "statevault-prune") as pool:
+            lists = run_all(pool, lambda folder: list(storage.list(state_prefix(folder))), folders)
+        found = [info for infos in lists for info in infos]
+    return [info for info in found if folder_of(info.key) in dead and _is_ours(info)]
+
+
+def _unfinished(catalog: Catalog, listing: Listing, dead: dict[str, StateKey]) -> set[str]:
+    """The dead states whose folders may hold garbage that no earlier prune has seen as such.
+
+    Those whose marker or session is still there, and those that they refer to. An object that outlives its state's
+    marker does so for the sake of a state that refers to it, or of a session's base: their markers name its folder.
+    """
+    marked = [key for key in listing.commits if key.state in dead]
+    folders = {key.state for key in marked} | (listing.sessions & dead.keys())
+    for record in catalog.records(marked):
+        if isinstance(record, CorruptStateError):
+            # It can't say any more to which folders it referred: a collection, which looks at all, finds them.
+            _logger.warning("%s; what it referred to is left to a collection (gc)", record)
+        else:
+            folders |= dead.keys() & set(record.reuses)
+    return folders
+
+
+def _sheltered_folders(catalog: Catalog, bases: list[StateKey]) -> set[str]:
+    """P6: the folders in which dead bases of live sessions have objects. Nothing is deleted in them.
+
+    Raises:
+        _OutdatedError: The marker of a base has gone: its session has ended, perhaps well, since commits were listed.
+    """
+    return {base.state for base in bases}.union(*(_record(catalog, base).reuses for base in bases))
+
+
+def _needed(catalog: Catalog, shared: SharedObjects, visible: list[StateKey], folders: set[str]) -> set[str]:
+    """P6: the keys of the objects that visible states have in the folders of others, if they have some in these.
+
+    What is remembered of a state may be of one that has gone since it was listed. That only protects more.
+
+    Raises:
+        _OutdatedError: One of the states has gone since it was listed. What was saved on top of it meanwhile may need
+            what it needed, and is not among those that were listed.
+    """
+    if not folders:
+        return set()
+    catalog.records(visible)  # several at once; looked at below
+    records = [_record(catalog, key) for key in visible]
+    try:
+        shares = shared.of(record for record in records if not folders.isdisjoint(record.reuses))
+    except StatePrunedError as gone:
+        raise _OutdatedError(str(gone)) from None
+    return {entry.key for state in shares.values() for share in state for entry in share.objects}
+
+
+def _check_tombstone(storage: Storage, listing: Listing, key: StateKey) -> None:
+    """Make sure, before data is deleted, that a tombstone is statevault's.
+
+    Raises:
+        FormatError: It isn't.
+    """
+    info = listing.objects[tombstone_key(*key)]
+    record = fetch_record(storage, info, TombstoneRecord)
+    if (record.sequence, record.state) != key:
+        raise FormatError(f"the tombstone {info.key} of {storage.url} is of another state ({record.state!r})")
+
+
+def _is_ours(info: ObjectInfo) -> bool:
+    """Whether a key is one that statevault writes: what some other tool put into a folder stays."""
+    try:
+        check_object_key(info.key)
+    except FormatError:
+        return False
+    return not any(segment.startswith(".") for segment in info.key.split("/"))
+
+
+def _record(catalog: Catalog, key: StateKey) -> CommitRecord:
+    """The marker of a state that was listed.
+
+    Raises:
+        _OutdatedError: Another prune has removed the state since it was listed.
+        StatePrunedError: Its marker has gone without a tombstone: it was lost, and might have protected something.
+    """
+    try:
+        return catalog.record(key)
+    except StatePrunedError as gone:
+        if catalog.is_tombstoned(key):
+            raise _OutdatedError(str(gone)) from None
+        raise StatePrunedError(
+            f"the commit marker of {key.state!r} has gone without a tombstone: nothing was deleted"
+        ) from None
+
+
+def _pinned_by(key: str) -> str:
+    return key.removeprefix(PINS).partition("/")[0]

@@ -1,0 +1,370 @@
+"""Steps 1 to 7 of saving a state (``docs/format.md``, section 5). The order of the steps is the protocol."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydantic import JsonValue
+
+from statevault.codecs import compress_chunk, digest
+from statevault.errors import (
+    FormatError,
+    ObjectExistsError,
+    SaveFencedError,
+    StateExistsError,
+    StateVaultError,
+    StorageError,
+    StorageTimeoutError,
+)
+from statevault.format.keys import (
+    MAX_SEQUENCE,
+    StateKey,
+    abort_key,
+    commit_key,
+    manifest_key,
+    session_key,
+    state_prefix,
+    tombstone_key,
+)
+from statevault.format.manifest import Manifest
+from statevault.format.records import (
+    MAX_RECORD_SIZE,
+    CommitRecord,
+    ManifestRef,
+    SessionRecord,
+)
+from statevault.state_persistence.concurrency.parallel import run_all
+from statevault.state_persistence.content.chunk_encoding import Compression
+from statevault.state_persistence.publish.names import StateNames
+from statevault.state_persistence.publish.reuse import Base
+from statevault.state_persistence.publish.upload import StateContent, check_objects, object_keys, upload_files
+from statevault.state_persistence.records.catalog import Catalog
+from statevault.state_persistence.records.deadline import Deadline
+from statevault.state_persistence.records.tombstones import put_tombstone
+from statevault.state_persistence.snapshot.snapshot import Snapshot
+from statevault.storage import Storage
+
+__all__ = ["SaveRequest", "commit_snapshot", "writer_name"]
+
+_logger = logging.getLogger(__name__)
+_TRIES_OF_NAMES = 3
+_TRIES_OF_MARKER = 3
+
+
+def writer_name() -> str:
+    """A name for a writer of this process: host, process and a random part."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+@dataclass(frozen=True, slots=True)
+class SaveRequest:
+    """What is to be saved.
+
+    Attributes:
+        snapshot: The components at the instant of the cut.
+        name: The state's name, if the caller wants a certain one.
+        writer: Who saves, or copies.
+        metadata: What the caller wants to find in ``StateInfo.metadata``.
+        find_base: Given the names of the visible states, oldest first: the one whose chunks need not be uploaded again.
+        author: Who saved the state at first, if it is a copy.
+        compression: What is done to chunks where it pays.
+    """
+
+    snapshot: Snapshot
+    name: str | None
+    writer: str
+    metadata: Mapping[str, JsonValue]
+    find_base: Callable[[Sequence[StateKey]], Base | None] = lambda visible: None
+    author: str | None = None
+    compression: Compression = Compression.ZSTD
+
+
+def commit_snapshot(
+    storage: Storage, catalog: Catalog, names: StateNames, request: SaveRequest
+) -> tuple[CommitRecord, Manifest]:
+    """Publish a snapshot as a committed state.
+
+    Args:
+        storage: The store's objects.
+        catalog: The store's states.
+        names: Makes the state's name, unless the request has one.
+        request: What is saved.
+
+    Returns:
+        The commit marker and the manifest: the state is visible and stays so until retention takes it.
+
+    Raises:
+        StateExistsError: The name is or was that of a state.
+        SaveFencedError: Again and again a prune took this writer for dead.
+        StorageError: The storage failed. If the error came from the commit marker's own put, its notes say so: then
+            the state, which is complete, may still become visible.
+    """
+    for attempt in range(1, _TRIES_OF_NAMES + 1):
+        try:
+            return _commit_once(storage, catalog, names, request)
+        except (SaveFencedError, StateExistsError) as error:
+            if request.name is not None or attempt == _TRIES_OF_NAMES:
+                raise
+            _logger.warning("%s; saving again under a new name", error)
+    raise AssertionError("the last try returns or raises")
+
+
+def _commit_once(
+    storage: Storage, catalog: Catalog, names: StateNames, request: SaveRequest
+) -> tuple[CommitRecord, Manifest]:
+    deadline = Deadline()
+    # Step 1: the place in the order of states, and the base.
+    listing = catalog.listing(making=True)
+    if listing.last_sequence >= MAX_SEQUENCE:
+        raise FormatError(f"{storage.url} has a state with the last sequence number there is: use a new store")
+    key = StateKey(listing.last_sequence + 1, _choose_name(listing.names, names, request))
+    saving = f"the save of {key.state!r} to {storage.url}"
+    base = request.find_base(listing.visible)
+    # Step 2: the session, before any data: a prune that lists data after it also lists the session, and keeps what the
+    # base needs.
+    session = SessionRecord(
+        state=key.state,
+        sequence=key.sequence,
+        writer=request.writer,
+        base=None if base is None else base.key.state,
+        started_at=datetime.now(UTC),
+    )
+    _put_session(storage, session)
+    if request.name is not None or not names.are_fine:
+        try:
+            _check_still_free(storage, catalog, key)
+        except Exception:
+            # Nothing else was put yet, and what lies there may be somebody's.
+            _drop_session(storage, session)
+            raise
+    # Step 3: only after the session. A prune that did not see it has put the tombstone of the base before. (A marker
+    # goes only where there is a tombstone, which stays for longer than any writer lives.)
+    # Step 4: everything that the marker will name, durable and of the right size.
+    try:
+        content = upload_files(
+            storage,
+            key.state,
+            request.snapshot,
+            base,
+            base_is_gone=lambda: base is not None and catalog.is_tombstoned(base.key),
+            compression=request.compression,
+        )
+        with ThreadPoolExecutor(1, "statevault-check") as beside:
+            checked = beside.submit(check_objects, storage, key.state, content)
+            try:
+                record, manifest = _put_manifest(storage, key, content, request, base)
+            finally:
+                # If both fail: whose folder it is decides what may be taken back.
+                checked.result()
+        marker = _checked_marker(record)
+        deadline.check(saving)
+    except Exception as error:
+        _give_up(storage, session, request.snapshot, error)
+        raise
+    # Step 5: with this put the state exists. Nothing it needs may come after.
+    _put_marker(storage, key, marker)
+    # Step 6: only after the marker. A prune writes its abort first and looks for the marker after, so at least
+    # one of the two sees the other.
+    # Step 7 at the same time: whatever the fences say, a session with a marker protects nothing.
+    with ThreadPoolExecutor(1, "statevault-session") as beside:
+        beside.submit(_end_session, storage, key)
+        try:
+            _check_fences(storage, key)
+        except StorageError as error:
+            error.add_note(
+                f"{key.state!r} is complete and committed; only whether a prune gave it up could not be seen"
+            )
+            raise
+    try:
+        deadline.check(saving)
+    except StorageTimeoutError:
+        # An abort may have come and gone while this process stood still, and data with it: pinned or not, it is dead.
+        put_tombstone(storage, key, by=request.writer, reason="its save took too long")
+        raise
+    _logger.info(
+        "Saved %s to %s: %d files, %d bytes (%d uploaded) in %.2f s",
+        key.state,
+        storage.url,
+        record.files,
+        record.size,
+        record.new_size,
+        deadline.elapsed_s,
+    )
+    return record, manifest
+
+
+def _end_session(storage: Storage, key: StateKey) -> None:
+    """Delete the session of a save that has its marker. The save is acknowledged whether or not this succeeds."""
+    with suppress(StorageError):
+        storage.delete([session_key(key.state)])
+
+
+def _give_up(storage: Storage, session: SessionRecord, snapshot: Snapshot, error: Exception) -> None:
+    """Take back what a save has put that failed before its marker was tried, as far as the storage allows.
+
+    A disk that is full should not stay full of debris until the next prune.
+
+    Raises:
+        SaveFencedError: The save failed because a prune took its writer for dead, and its data away.
+    """
+    key = StateKey(session.sequence, session.state)
+    if isinstance(error, StateExistsError):
+        # What lies in the folder is somebody's own: it must neither be deleted nor be marked as dead.
+        _drop_session(storage, session)
+        return
+    try:
+        _check_fences(storage, key)
+        if storage.get(session_key(key.state)) != session.to_json() or storage.exists(commit_key(*key)):
+            return  # another writer has the name: what lies there is its own
+        # First the data, which may be what fills the disk, and only what this save can have put.
+        storage.delete([*object_keys(key.state, snapshot), manifest_key(key.state)])
+        # The tombstone names the state for the sake of puts that land later: a collection finds them by it. Only with
+        # it in place may the session go.
+        put_tombstone(storage, key, by=session.writer, reason=f"its save failed: {type(error).__name__}")
+        storage.delete([session_key(key.state)])
+    except SaveFencedError as fenced:
+        raise fenced from error
+    except StateVaultError as left_over:
+        _logger.debug("debris of the failed save of %s is left to a prune: %s", key.state, left_over)
+
+
+def _drop_session(storage: Storage, session: SessionRecord) -> None:
+    """Delete the session of a save that has put nothing else, if it is still its own."""
+    try:
+        if storage.get(session_key(session.state)) == session.to_json():
+            storage.delete([session_key(session.state)])
+    except StateVaultError as left_over:
+        _logger.debug("the session of %s is left to a prune: %s", session.state, left_over)
+
+
+def _choose_name(taken: set[str], names: StateNames, request: SaveRequest) -> str:
+    if request.name is None:
+        return names.next(request.snapshot.created_at, taken)
+    if request.name in taken:
+        raise StateExistsError(f"the name {request.name!r} is or was that of a state: names are never used twice")
+    return names.reserve(request.name)
+
+
+def _put_session(storage: Storage, session: SessionRecord) -> None:
+    try:
+        # Create-only where the backend can: the last line of defence against two writers with one name.
+        storage.put(session_key(session.state), session.to_json(), create_only=True)
+    except ObjectExistsError:
+        raise StateExistsError(f"another writer is saving {session.state!r} to {storage.url}") from None
+
+
+def _check_still_free(storage: Storage, catalog: Catalog, key: StateKey) -> None:
+    """Look once more, behind the session, whether nobody else has the name.
+
+    Another writer may have chosen it as well and have ended, well or not, before this one put its session.
+
+    Raises:
+        SaveFencedError: A prune has given up a save of that name.
+        StateExistsError: The name is or was that of a state, or files lie in its folder.
+    """
+    listing = catalog.listing()
+    if key.state in listing.aborts:
+        raise SaveFencedError(f"a save of {key.state!r} to {storage.url} was given up by a prune: choose another name")
+    if any(other.state == key.state for other in (*listing.commits, *listing.tombstones)):
+        raise StateExistsError(f"another writer has saved {key.state!r} to {storage.url}: names are never used twice")
+    if next(iter(storage.list(state_prefix(key.state))), None) is not None:
+        raise StateExistsError(f"files lie in {storage.path(key.state)} already: choose another name")
+
+
+def _put_manifest(
+    storage: Storage, key: StateKey, content: StateContent, request: SaveRequest, base: Base | None
+) -> tuple[CommitRecord, Manifest]:
+    snapshot = request.snapshot
+    # A base of which nothing could be used is none: the state stands on its own.
+    base_name = base.key.state if base is not None and content.reuses else None
+    manifest = Manifest(
+        state=key.state,
+        sequence=key.sequence,
+        created_at=snapshot.created_at,
+        writer=request.author or request.writer,
+        base=base_name,
+        components=list(snapshot.components),
+        directories=content.directories,
+        objects=content.objects,
+        files=content.files,
+    )
+    packed = manifest.pack()
+    stored = compress_chunk(packed)
+    storage.put(manifest_key(key.state), stored)
+    record = CommitRecord(
+        state=key.state,
+        sequence=key.sequence,
+        created_at=snapshot.created_at,
+        writer=request.author or request.writer,
+        base=base_name,
+        reuses=content.reuses,
+        files=len(content.files),
+        size=manifest.size,
+        stored_size=sum(file.stored_size for file in content.files),
+        new_size=content.new_size,
+        components=list(snapshot.components),
+        metadata=dict(request.metadata),
+        manifest=ManifestRef(length=len(stored), size=len(packed), digest=digest(stored).hex()),
+    )
+    return record, manifest
+
+
+def _check_fences(storage: Storage, key: StateKey) -> None:
+    """Check that no prune has given the save up.
+
+    Raises:
+        SaveFencedError: One has.
+    """
+    fences = (abort_key(key.state), tombstone_key(*key))
+    with ThreadPoolExecutor(len(fences), "statevault-fences") as pool:
+        if any(run_all(pool, storage.exists, fences)):
+            raise SaveFencedError(
+                f"the save of {key.state!r} to {storage.url} was given up by a prune that took its writer for dead"
+            )
+
+
+def _checked_marker(record: CommitRecord) -> bytes:
+    """Encode a marker, and make sure before it is put that it will be read.
+
+    Raises:
+        FormatError: It would not be: nobody may be told that the state is safe.
+    """
+    marker = record.to_json()
+    if len(marker) > MAX_RECORD_SIZE or CommitRecord.from_json(marker, where=record.state) != record:
+        raise FormatError(f"the metadata of {record.state!r} does not survive being written and read: make it smaller")
+    return marker
+
+
+def _put_marker(storage: Storage, key: StateKey, marker: bytes) -> None:
+    """Put the marker, and find out whether it is there when the answer is lost."""
+    for attempt in range(1, _TRIES_OF_MARKER + 1):
+        try:
+            storage.put(commit_key(*key), marker)
+        except StorageError as error:
+            # Only a lost answer can hide a success. After another failure (a failed fsync) the bytes may be there to
+            # be read and yet not be safe: only a put that ends well counts.
+            if error.transient and _is_there(storage, commit_key(*key), marker):
+                return
+            if attempt == _TRIES_OF_MARKER:
+                error.add_note(
+                    f"the commit marker of {key.state!r} has no known outcome: "
+                    "the state, which is complete, may still become visible"
+                )
+                raise
+        else:
+            return
+
+
+def _is_there(storage: Storage, key: str, content: bytes) -> bool:
+    try:
+        return storage.get(key) == content
+    except StorageError:
+        return False

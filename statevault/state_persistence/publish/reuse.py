@@ -1,0 +1,92 @@
+"""Which chunks of an earlier state a new one refers to instead of uploading them again (``docs/format.md``, section 4).
+
+Pure: a :class:`Base` is what the manifest of a committed state says, and :func:`worth_reusing` decides over numbers.
+
+References never form chains: a manifest names the objects themselves, in whichever state's folder they lie. What
+could grow without bound is bounded here: the dead bytes that references keep alive, and the folders they point into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from statevault.format.keys import StateKey, folder_of
+from statevault.format.manifest import Chunk, Manifest, ObjectEntry
+
+__all__ = ["MAX_DEAD_RATIO", "MAX_FOLDERS", "Base", "worth_reusing"]
+
+MAX_DEAD_RATIO = 2.0
+"""The objects that a state refers to are at most so many times as large as what it needs of them."""
+MAX_FOLDERS = 128
+"""A state refers into the folders of at most so many others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A committed state whose chunks may be reused.
+
+    Attributes:
+        key: The state.
+        objects: The objects that its chunks lie in, in its own folder or in those of older states.
+        chunks: Its chunks by their digest. Equal digests mean equal bytes: BLAKE3 is collision resistant.
+    """
+
+    key: StateKey
+    objects: tuple[ObjectEntry, ...]
+    chunks: dict[bytes, Chunk]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        """What the manifest of a committed state offers."""
+        chunks: dict[bytes, Chunk] = {}
+        for file in manifest.files:
+            for chunk in file.chunks:
+                chunks.setdefault(chunk.digest, chunk)
+        return cls(StateKey(manifest.sequence, manifest.state), tuple(manifest.objects), chunks)
+
+
+def worth_reusing(objects: tuple[ObjectEntry, ...], wanted: Iterable[Chunk]) -> set[int]:
+    """Choose the objects whose chunks are referred to; what is wanted of the others is uploaded again.
+
+    As a log-structured file system cleans the segments with the least live data first (Rosenblum and Ousterhout,
+    1991): an object is kept alive as a whole, so references to few bytes of it make the rest of it dead weight.
+
+    Args:
+        objects: Those of the base.
+        wanted: The chunks of the base that the new state has as well; any of them several times.
+
+    Returns:
+        Indices into `objects`. They lie in at most :data:`MAX_FOLDERS` folders, and their sizes add up to at most
+        :data:`MAX_DEAD_RATIO` times what is wanted of them.
+    """
+    live: dict[int, int] = {}
+    for index, _, stored in {(chunk.object, chunk.offset, chunk.stored) for chunk in wanted}:
+        live[index] = live.get(index, 0) + stored
+    chosen = _in_few_folders(objects, live)
+    kept = sum(objects[index].size for index in chosen)
+    needed = sum(live[index] for index in chosen)
+    for index in sorted(chosen, key=lambda index: live[index] / objects[index].size):
+        if kept <= MAX_DEAD_RATIO * needed:
+            break
+        chosen.remove(index)
+        kept -= objects[index].size
+        needed -= live[index]
+    return chosen
+
+
+def _in_few_folders(objects: tuple[ObjectEntry, ...], live: dict[int, int]) -> set[int]:
+    """Leave out the folders with the least live bytes, where there are too many.
+
+    Half of them go at once, so that it need not be done at each save: what is gathered into the new state's own folder
+    is the smallest, and the large ones stay where they are.
+    """
+    folders: dict[str, int] = {}
+    for index, size in live.items():
+        folder = folder_of(objects[index].key)
+        folders[folder] = folders.get(folder, 0) + size
+    if len(folders) <= MAX_FOLDERS:
+        return set(live)
+    largest = set(sorted(folders, key=lambda folder: -folders[folder])[: MAX_FOLDERS // 2])
+    return {index for index in live if folder_of(objects[index].key) in largest}

@@ -1,0 +1,336 @@
+"""Which states are in a store.
+
+A state is visible if its commit marker is there and its tombstone is not. Markers are immutable and names are
+never used twice, so that a marker that was read once is never read again; what is visible is asked anew each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from statevault.codecs import digest
+from statevault.errors import (
+    CorruptStateError,
+    FormatError,
+    ObjectNotFoundError,
+    StateNotFoundError,
+    StatePrunedError,
+    UnsupportedVersionError,
+)
+from statevault.format.keys import (
+    ABORTS,
+    COMMITS,
+    FORMAT_KEY,
+    SESSIONS,
+    TOMBSTONES,
+    VAULT,
+    StateKey,
+    commit_key,
+    parse_pin_keys,
+    parse_state_keys,
+    tombstone_key,
+)
+from statevault.format.records import MAX_RECORD_SIZE, CommitRecord, FormatRecord
+from statevault.state_persistence.records.packed_markers import PackedMarkers, storage_clock
+from statevault.storage import ObjectInfo, Storage
+
+__all__ = ["SETTLED_AFTER", "Catalog", "Listing"]
+
+_READERS = 16
+SETTLED_AFTER = timedelta(hours=1)
+"""How old a marker is when nobody can put another one with the same time any more, whatever the clock's resolution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What one LIST of all records said.
+
+    Keys sort so that commits come before tombstones: a state that is pruned meanwhile is not visible.
+
+    Attributes:
+        commits: All states with a marker, oldest first.
+        tombstones: All states with a tombstone, oldest first.
+        sessions: Names of all states with a session.
+        aborts: Names of all states whose writer was taken for dead.
+        pins: The names of the pins of each pinned state.
+        objects: All records as they lie there, by key.
+    """
+
+    commits: tuple[StateKey, ...] = ()
+    tombstones: tuple[StateKey, ...] = ()
+    sessions: frozenset[str] = frozenset()
+    aborts: frozenset[str] = frozenset()
+    pins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    objects: Mapping[str, ObjectInfo] = field(default_factory=dict)
+
+    @property
+    def visible(self) -> list[StateKey]:
+        """The visible states, oldest first."""
+        dead = {key.state for key in self.tombstones}
+        return [key for key in self.commits if key.state not in dead]
+
+    @property
+    def names(self) -> set[str]:
+        """All names that occur in any record."""
+        return {key.state for key in (*self.commits, *self.tombstones)} | self.sessions | self.aborts | self.pins.keys()
+
+    @property
+    def last_sequence(self) -> int:
+        """The largest sequence that occurs, 0 if none does."""
+        return max((key.sequence for key in (*self.commits, *self.tombstones)), default=0)
+
+
+class _Reading(NamedTuple):
+    """How a marker was read.
+
+    Attributes:
+        digest: Of its bytes, which are too many to be kept.
+        clock: To which instant the storage's clock had come before, at least.
+    """
+
+    digest: bytes
+    clock: datetime
+
+
+class Catalog:
+    """The committed states of one store.
+
+    What :meth:`record` and :meth:`records` return was read from the markers' own objects. What the marker pack says of
+    others is kept apart from it, and given out by :meth:`records_to_show` only.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._markers: dict[StateKey, CommitRecord] = {}
+        self._readings: dict[StateKey, _Reading] = {}
+        self._packed = PackedMarkers(storage)
+        self._clock: datetime | None = None
+        self._oversized: set[str] = set()
+        self._format_is_known = False
+
+    def check_format(self) -> bool:
+        """Whether the root holds a store at all.
+
+        Returns:
+            False if it holds nothing of statevault's.
+
+        Raises:
+            UnsupportedVersionError: It was written by a newer version.
+            FormatError: ``_vault/format.json`` is not statevault's.
+            StorageError: The storage failed.
+        """
+        try:
+            info = self._storage.head(FORMAT_KEY)
+        except ObjectNotFoundError:
+            return False
+        self._read_format(info)
+        return True
+
+    def listing(self, *, making: bool = False) -> Listing:
+        """LIST all records.
+
+        Args:
+            making: Write ``_vault/format.json`` where it is missing; its bytes are the same from every writer. Asked at
+                each save: somebody may have removed the folder under a running agent.
+
+        Raises:
+            StorageError: The storage failed.
+            FormatError: The store can't be read by this version, or is none, or has states but no ``format.json``.
+        """
+        infos = {info.key: info for info in self._storage.list(VAULT)}
+        keys = list(infos)
+        self._oversized = {key for key, info in infos.items() if info.size > MAX_RECORD_SIZE}
+        self._clock = storage_clock(infos.values())
+        if FORMAT_KEY in infos:
+            self._read_format(infos[FORMAT_KEY])
+        elif making:
+            self._storage.put(FORMAT_KEY, FormatRecord().to_json())
+            self._format_is_known = True
+        elif any(key.startswith(COMMITS) for key in keys):
+            raise FormatError(
+                f"{self._storage.url} has states but has lost {FORMAT_KEY}: save a state, or put "
+                f"{FormatRecord().to_json()!r} there"
+            )
+        else:
+            return Listing()
+        return Listing(
+            commits=tuple(parse_state_keys(keys, COMMITS)),
+            tombstones=tuple(parse_state_keys(keys, TOMBSTONES)),
+            sessions=frozenset(key.removeprefix(SESSIONS) for key in keys if key.startswith(SESSIONS)),
+            aborts=frozenset(key.removeprefix(ABORTS) for key in keys if key.startswith(ABORTS)),
+            pins=parse_pin_keys(keys),
+            objects=infos,
+        )
+
+    def commits(self) -> list[StateKey]:
+        """LIST the commit markers alone: all states with one, oldest first."""
+        return parse_state_keys((info.key for info in self._storage.list(COMMITS)), COMMITS)
+
+    def record(self, key: StateKey) -> CommitRecord:
+        """Read a commit marker.
+
+        Raises:
+            StatePrunedError: It went away since it was listed.
+            CorruptStateError: Its bytes are damaged.
+            UnsupportedVersionError: It was written by a newer version.
+            StorageError: The storage failed.
+        """
+        # Not asked for twice: a prune in another thread may forget it in between.
+        record = self._markers.get(key)
+        if record is None:
+            record = self._markers[key] = self._read(key)
+        return record
+
+    def records(self, keys: Iterable[StateKey]) -> list[CommitRecord | CorruptStateError]:
+        """Read many markers, several at once; a state that was pruned meanwhile is left out.
+
+        Returns:
+            In the order of `keys`; for a damaged marker the error.
+        """
+        keys = list(keys)
+        damaged = self._read_missing(keys)
+        found = (self._markers.get(key) or damaged.get(key) for key in keys)
+        return [record for record in found if record is not None]
+
+    def records_to_show(self, listing: Listing) -> list[CommitRecord | CorruptStateError]:
+        """Like :meth:`records` of the visible states, to tell people or a policy of them.
+
+        Never to tell what may be deleted: many that were not read yet are taken from the marker pack.
+
+        Args:
+            listing: What a LIST has just said: a packed marker counts for the very object that it shows.
+        """
+        keys = listing.visible
+        packed = self._packed.records(self._unread(keys), listing.objects)
+        damaged = self._read_missing([key for key in keys if key not in packed])
+        found = (self._markers.get(key) or packed.get(key) or damaged.get(key) for key in keys)
+        return [record for record in found if record is not None]
+
+    def packed(self, keys: Iterable[StateKey], listing: Listing) -> int:
+        """How many of some markers the marker pack holds."""
+        return self._packed.covered(keys, listing.objects, wanted=self._unread(listing.visible))
+
+    def was_read_settled(self, key: StateKey, modified: datetime) -> bool:
+        """Whether a marker was read from its own object when that was settled.
+
+        Args:
+            key: The state.
+            modified: When its object was stored, as a LIST tells now.
+        """
+        reading = self._readings.get(key)
+        return reading is not None and modified <= reading.clock - SETTLED_AFTER
+
+    def stored(self, key: StateKey) -> bytes | None:
+        """The bytes of a marker that was read; None if it was not, or if its writer lays them out differently."""
+        record, reading = self._markers.get(key), self._readings.get(key)
+        if record is None or reading is None:
+            return None
+        content = record.to_json()
+        if digest(content) == reading.digest:
+            return content
+        self._readings.pop(key, None)  # so that nobody tries in vain again
+        return None
+
+    def fetch(self, key: StateKey) -> bytes:
+        """Read the bytes of a marker from its own object, whether it was read before or not.
+
+        Raises:
+            CorruptStateError: They are damaged.
+            StorageError: And the others of :meth:`record`.
+        """
+        return self._fetch(key)[1]
+
+    def _unread(self, keys: Iterable[StateKey]) -> list[StateKey]:
+        return [key for key in keys if key not in self._markers]
+
+    def _read_missing(self, keys: Iterable[StateKey]) -> dict[StateKey, CorruptStateError]:
+        """Read those of some markers that were not read yet, several at once.
+
+        Returns:
+            The errors of those that are damaged.
+        """
+        missing = self._unread(keys)
+        damaged: dict[StateKey, CorruptStateError] = {}
+
+        def fetch(key: StateKey) -> None:
+            try:
+                self._markers[key] = self._read(key)
+            except StatePrunedError:
+                pass
+            except CorruptStateError as error:
+                damaged[key] = error
+
+        if len(missing) == 1:
+            fetch(missing[0])
+        elif missing:
+            with ThreadPoolExecutor(min(_READERS, len(missing)), "statevault-catalog") as pool:
+                list(pool.map(fetch, missing))
+        return damaged
+
+    def find(self, name: str) -> StateKey:
+        """Find a visible state.
+
+        Raises:
+            StatePrunedError: It was removed.
+            StateNotFoundError: It never was.
+        """
+        listing = self.listing()
+        for key in listing.visible:
+            if key.state == name:
+                return key
+        if any(key.state == name for key in listing.tombstones):
+            raise StatePrunedError(f"the state {name!r} was removed from {self._storage.url} by retention")
+        known = [key.state for key in listing.visible]
+        newest = f"the newest of {len(known)} is {known[-1]!r}" if known else "the store is empty"
+        raise StateNotFoundError(f"no state {name!r} in {self._storage.url}: {newest}")
+
+    def is_tombstoned(self, key: StateKey) -> bool:
+        """Whether a state is gone for good."""
+        return self._storage.exists(tombstone_key(*key))
+
+    def forget(self, keys: Iterable[StateKey]) -> None:
+        """Drop cached markers, of states that were pruned."""
+        keys = list(keys)
+        for key in keys:
+            self._markers.pop(key, None)
+            self._readings.pop(key, None)
+        self._packed.forget(keys)
+
+    def _read_format(self, info: ObjectInfo) -> None:
+        if not self._format_is_known:
+            if info.size > MAX_RECORD_SIZE:
+                raise FormatError(f"{self._where(FORMAT_KEY)} has {info.size} bytes: it is not statevault's")
+            FormatRecord.from_json(self._storage.get(FORMAT_KEY), where=self._where(FORMAT_KEY))
+            self._format_is_known = True
+
+    def _read(self, key: StateKey) -> CommitRecord:
+        clock = self._clock  # as it was before
+        record, content = self._fetch(key)
+        if clock is not None:
+            self._readings[key] = _Reading(digest(content), clock)
+        return record
+
+    def _fetch(self, key: StateKey) -> tuple[CommitRecord, bytes]:
+        where = self._where(commit_key(*key))
+        if commit_key(*key) in self._oversized:
+            raise CorruptStateError(f"the commit marker {where} has over {MAX_RECORD_SIZE} bytes: not statevault's")
+        try:
+            data = self._storage.get(commit_key(*key))
+        except ObjectNotFoundError:
+            raise StatePrunedError(f"the state {key.state!r} was removed from {self._storage.url}") from None
+        try:
+            record = CommitRecord.from_json(data, where=where)
+        except UnsupportedVersionError:
+            raise
+        except FormatError as error:
+            raise CorruptStateError(f"the state {key.state!r} is damaged: {error}") from None
+        if (record.sequence, record.state) != key:
+            raise CorruptStateError(f"the commit marker {where} is of another state ({record.state!r})")
+        return record, data
+
+    def _where(self, key: str) -> str:
+        return f"{key} of {self._storage.url}"

@@ -1,0 +1,294 @@
+"""Reading a state back: its manifest, then its files, each byte against its digest.
+
+Nothing that was not verified leaves this module. Ranges that lie near each other in an object are read in one
+request, several requests at once, and memory is bounded whatever the size of a file.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from statevault.codecs import decompress_chunk, digest
+from statevault.errors import (
+    CorruptStateError,
+    FormatError,
+    ObjectNotFoundError,
+    StatePrunedError,
+    StorageError,
+    UnsupportedVersionError,
+)
+from statevault.format.keys import StateKey, folder_of, manifest_key
+from statevault.format.manifest import Chunk, FileEntry, Manifest
+from statevault.format.records import CommitRecord
+from statevault.state_persistence.concurrency.parallel import run_all
+from statevault.state_persistence.content.chunk_encoding import decode_chunk
+from statevault.state_persistence.records.catalog import Catalog
+from statevault.storage import Buffer, Storage
+
+__all__ = ["StateReader"]
+
+_CONCURRENT_READS = 8
+_MAX_READ = 8 * 1024**2
+_MAX_GAP = 128 * 1024
+
+
+class _Piece(NamedTuple):
+    """A chunk and the place in a file where it belongs."""
+
+    path: str
+    offset: int
+    chunk: Chunk
+
+
+@dataclass(slots=True)
+class _Read:
+    """One request: a range of an object, and the pieces in it."""
+
+    object: int
+    start: int
+    end: int
+    pieces: list[_Piece] = field(default_factory=list)
+
+
+class _ReadMemory(threading.local):
+    """Memory that answers are read into: of each thread its own, kept for the next one."""
+
+    def __init__(self) -> None:
+        self._memory = memoryview(b"")
+
+    def view(self, size: int) -> memoryview:
+        """So many bytes, with anything in them."""
+        if self._memory.nbytes < size:
+            # Unlike a bytearray, nobody writes zeros into it first.
+            self._memory = memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        return self._memory[:size]
+
+
+class StateReader:
+    """Reads the files of one committed state.
+
+    Raises:
+        CorruptStateError: The manifest is missing or damaged.
+        StatePrunedError: The state was removed meanwhile.
+        UnsupportedVersionError: It was written by a newer version.
+        StorageError: The storage failed.
+    """
+
+    def __init__(self, storage: Storage, catalog: Catalog, record: CommitRecord) -> None:
+        self._storage = storage
+        self._catalog = catalog
+        self._key = StateKey(record.sequence, record.state)
+        self.record = record
+        self.manifest = self._read_manifest()
+
+    def read_files(
+        self,
+        files: Iterable[FileEntry],
+        sink: Callable[[str, int, Buffer], None],
+        *,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Read and verify files.
+
+        Args:
+            files: Entries of :attr:`manifest`.
+            sink: Called with (logical path, offset in the file, content) for each chunk, in any order and by
+                several threads at once. The memory of the content is used again when it returns.
+            on_progress: Called with the number of bytes that were verified since the last call.
+
+        Raises:
+            CorruptStateError: Bytes are missing or do not match their digest. What `sink` got before was right.
+            StatePrunedError: The state was removed meanwhile.
+            StorageError: The storage failed.
+        """
+        memory = _ReadMemory()
+
+        def perform(read: _Read) -> None:
+            content = memory.view(read.end - read.start)
+            self._get_into(self.manifest.objects[read.object].key, read.start, content)
+            for path, offset, chunk in read.pieces:
+                begin = chunk.offset - read.start
+                sink(path, offset, self.decoded(chunk, content[begin : begin + chunk.stored], path))
+                if on_progress is not None:
+                    on_progress(chunk.size)
+
+        with ThreadPoolExecutor(_CONCURRENT_READS, "statevault-download") as pool:
+            run_all(pool, perform, _plan_reads(files))
+
+    def verify(self, *, on_progress: Callable[[int], None] | None = None) -> None:
+        """Check every byte of the state.
+
+        Raises:
+            CorruptStateError: Bytes are missing or do not match their digest.
+            StatePrunedError: The state was removed meanwhile.
+            StorageError: The storage failed.
+        """
+        self.read_files(self.manifest.files, lambda path, offset, content: None, on_progress=on_progress)
+
+    def restore(
+        self,
+        files: Iterable[FileEntry],
+        target: Callable[[FileEntry], Path],
+        *,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Write files, and the folders they need.
+
+        Args:
+            files: Entries of :attr:`manifest`.
+            target: Where each is to lie.
+            on_progress: As for :meth:`read_files`.
+
+        Raises:
+            CorruptStateError: See :meth:`read_files`; the files are then incomplete.
+            OSError: A file could not be written.
+        """
+        files = list(files)
+        targets = {file.path: target(file) for file in files}
+        for file in files:
+            targets[file.path].parent.mkdir(parents=True, exist_ok=True)
+            with targets[file.path].open("wb") as opened:
+                opened.truncate(file.size)
+
+        def write(path: str, offset: int, content: Buffer) -> None:
+            view = memoryview(content)
+            with targets[path].open("r+b", buffering=0) as opened:
+                written = 0
+                while written < view.nbytes:
+                    written += os.pwrite(opened.fileno(), view[written:], offset + written)
+
+        self.read_files(files, write, on_progress=on_progress)
+
+    def _read_manifest(self) -> Manifest:
+        reference = self.record.manifest
+        key = manifest_key(self.record.state)
+        stored = self._get(key, 0, reference.length)
+        if digest(stored).hex() != reference.digest:
+            raise CorruptStateError(f"{self._where(key)} does not match the digest in its commit marker")
+        try:
+            packed = decompress_chunk(stored, size=reference.size)
+            manifest = Manifest.unpack(packed, where=self._where(key))
+        except UnsupportedVersionError:
+            raise
+        except (CorruptStateError, FormatError) as error:
+            raise CorruptStateError(f"the state {self.record.state!r} is damaged: {error}") from None
+        expected = (self.record.state, self.record.sequence, self.record.size, self.record.components)
+        if (manifest.state, manifest.sequence, manifest.size, manifest.components) != expected:
+            raise CorruptStateError(f"{self._where(key)} is not the one that its commit marker describes")
+        others = sorted({folder_of(entry.key) for entry in manifest.objects} - {manifest.state})
+        if (manifest.base, others) != (self.record.base, self.record.reuses):
+            # A prune goes by the marker: what it does not name is not protected.
+            raise CorruptStateError(f"{self._where(key)} refers to other states than its commit marker says")
+        return manifest
+
+    def stored(self, index: int, start: int, end: int) -> bytes:
+        """Read bytes as they are stored, not yet verified.
+
+        Args:
+            index: Of one of the :attr:`manifest`'s objects.
+            start: The first byte of the object to read.
+            end: The one after the last.
+
+        Raises:
+            CorruptStateError: The object is missing or too short.
+            StatePrunedError: The state was removed meanwhile.
+            StorageError: The storage failed.
+        """
+        return self._get(self.manifest.objects[index].key, start, end)
+
+    def decoded(self, chunk: Chunk, stored: memoryview, path: str) -> Buffer:
+        """Decode and verify a chunk.
+
+        Args:
+            chunk: One of the :attr:`manifest`'s.
+            stored: What lies at its place.
+            path: The logical path of its file, for messages.
+
+        Returns:
+            Its content; where it is stored as it is, that very memory.
+
+        Raises:
+            CorruptStateError: That is not it.
+        """
+        where = f"{path!r} of the state {self.record.state!r}"
+        try:
+            content = decode_chunk(stored, chunk.encoding, size=chunk.size)
+        except CorruptStateError as error:
+            raise CorruptStateError(f"{where} is damaged: {error}") from None
+        if digest(content) != chunk.digest:
+            object_key = self.manifest.objects[chunk.object].key
+            raise CorruptStateError(
+                f"{where} is damaged: {chunk.stored} bytes at {chunk.offset} of {self._where(object_key)} "
+                "do not match their digest"
+            )
+        return content
+
+    def _get(self, key: str, start: int, end: int) -> bytes:
+        with self._explained(key, end):
+            return self._storage.get(key, start, end)
+
+    def _get_into(self, key: str, start: int, target: memoryview) -> None:
+        with self._explained(key, start + target.nbytes):
+            self._storage.get_into(key, start, target)
+
+    @contextmanager
+    def _explained(self, key: str, end: int) -> Iterator[None]:
+        """Say what is wrong with the state where an object can't be read up to `end`."""
+        try:
+            yield
+        except ObjectNotFoundError:
+            raise self._missing(key) from None
+        except StorageError:
+            # A connection that broke, or an object that was cut short: its size tells which.
+            if self._size(key) < end:
+                raise CorruptStateError(
+                    f"the state {self.record.state!r} is damaged: {self._where(key)} has fewer than {end} bytes"
+                ) from None
+            raise
+
+    def _size(self, key: str) -> int:
+        try:
+            return self._storage.head(key).size
+        except ObjectNotFoundError:
+            raise self._missing(key) from None
+
+    def _missing(self, key: str) -> CorruptStateError | StatePrunedError:
+        # Only now: a tombstone that was written after the state was found explains the missing object.
+        if self._catalog.is_tombstoned(self._key):
+            return StatePrunedError(f"the state {self.record.state!r} was removed from {self._storage.url} meanwhile")
+        return CorruptStateError(f"the state {self.record.state!r} is damaged: {self._where(key)} is missing")
+
+    def _where(self, key: str) -> str:
+        return f"{key} of {self._storage.url}"
+
+
+def _plan_reads(files: Iterable[FileEntry]) -> Iterator[_Read]:
+    """Group chunks that lie near each other into requests of bounded size."""
+    pieces: dict[int, list[_Piece]] = defaultdict(list)
+    for file in files:
+        offset = 0
+        for chunk in file.chunks:
+            pieces[chunk.object].append(_Piece(file.path, offset, chunk))
+            offset += chunk.size
+    for index, in_object in pieces.items():
+        in_object.sort(key=lambda piece: piece.chunk.offset)
+        read: _Read | None = None
+        for piece in in_object:
+            end = piece.chunk.offset + piece.chunk.stored
+            if read is None or piece.chunk.offset - read.end > _MAX_GAP or end - read.start > _MAX_READ:
+                if read is not None:
+                    yield read
+                read = _Read(index, piece.chunk.offset, end)
+            read.end = max(read.end, end)
+            read.pieces.append(piece)
+        if read is not None:
+            yield read

@@ -1,0 +1,143 @@
+"""Loading components from a state: all bytes are fetched and verified before the first component is touched."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from statevault.codecs import pickle_policy
+from statevault.errors import PickleNotAllowedError, StagingSpaceError, StateVaultError
+from statevault.format.manifest import FileEntry
+from statevault.state_persistence.mixin import PersistentMembers, PersistentState
+from statevault.state_persistence.restore.download import StateReader
+from statevault.state_persistence.restore.plain_folder import PlainFolder
+from statevault.state_persistence.restore.selection import Contents, Selection, select
+from statevault.state_persistence.snapshot.snapshot import component_path
+from statevault.state_persistence.snapshot.staging import Staging
+
+__all__ = ["Loader"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """What is to be loaded, from wherever it lies.
+
+    Attributes:
+        components: All registered components by name.
+        wanted: The names of those to load (or ``component/member``), and to read the bytes of; None for all.
+        strict: Whether the state must fit what is registered.
+        optional: Components that may be missing on either side even so.
+        allow_pickle: Whether files with pickles may be loaded.
+    """
+
+    components: Mapping[str, PersistentState]
+    wanted: Collection[str] | None
+    strict: bool
+    optional: Collection[str]
+    allow_pickle: bool
+
+    def load_state(self, reader: StateReader, staging: Staging) -> Selection:
+        """Load from a committed state.
+
+        Args:
+            reader: The state.
+            staging: Where the files lie while they are loaded.
+
+        Returns:
+            What was loaded.
+
+        Raises:
+            ComponentNotFoundError: The state does not fit what is registered.
+            PickleNotAllowedError: A file needs ``allow_pickle=True``.
+            StagingSpaceError: There is no room for the files.
+            CorruptStateError: The state is damaged.
+            StatePrunedError: It was removed meanwhile.
+            StorageError: The storage failed.
+            Exception: Whatever a component raises, with a note that names it. Those before it are loaded then.
+        """
+        manifest = reader.manifest
+        paths: dict[str, list[str]] = {name: [] for name in manifest.components}
+        for file in manifest.files:
+            paths[manifest.components[file.component]].append(file.path)
+        for directory in manifest.directories:
+            paths[manifest.components[directory.component]].append(directory.path)
+        selection = self._select(Contents(manifest.state, paths))
+
+        def needed(component: int, path: str) -> bool:
+            return selection.takes(manifest.components[component], path, self.components)
+
+        files = [file for file in manifest.files if needed(file.component, file.path)]
+        folders = [entry for entry in manifest.directories if needed(entry.component, entry.path)]
+        self._refuse_pickles(manifest.state, ((file.path, file.needs_allow_pickle) for file in files))
+        root = staging.roots(sum(file.size for file in files))[0]
+        with staging.folder(root) as folder:
+            indices = {name: manifest.components.index(name) for name in selection.members}
+            places = [folder / str(index) for index in indices.values()]
+            places += [folder / str(entry.component) / entry.path for entry in folders]
+            _fetch(reader, files, folder, places)
+            self._load(selection, manifest.state, folder, lambda name: component_path(folder, indices[name], name))
+        return selection
+
+    def load_folder(self, folder: PlainFolder) -> Selection:
+        """Load from a plain folder, where the components find their files as they lie.
+
+        Args:
+            folder: The folder.
+
+        Returns:
+            What was loaded.
+
+        Raises:
+            ComponentNotFoundError: The folder does not fit what is registered.
+            PickleNotAllowedError: A file needs ``allow_pickle=True``.
+            Exception: As for :meth:`load_state`.
+        """
+        selection = self._select(folder.contents)
+        files = [
+            (file.logical_path, file.needs_allow_pickle)
+            for file in folder.files
+            if selection.takes(folder.components[file.component], file.logical_path, self.components)
+        ]
+        self._refuse_pickles(folder.path.name, files)
+        self._load(selection, folder.path.name, folder.path, lambda name: folder.path / name)
+        return selection
+
+    def _select(self, contents: Contents) -> Selection:
+        return select(contents, self.components, wanted=self.wanted, strict=self.strict, optional=self.optional)
+
+    def _refuse_pickles(self, state: str, files: Iterable[tuple[str, bool]]) -> None:
+        for path, needs_allow_pickle in files:
+            if needs_allow_pickle and not self.allow_pickle:
+                raise PickleNotAllowedError(
+                    f"the file {path!r} of the state {state!r} holds pickles, which run code when they are loaded: if "
+                    "you trust everybody who can write to the store, make it with allow_pickle=True"
+                )
+
+    def _load(self, selection: Selection, state: str, folder: Path, path_of: Callable[[str], Path]) -> None:
+        with pickle_policy(allowed=self.allow_pickle, folder=folder):
+            for name, members in selection.members.items():
+                component = self.components[name]
+                try:
+                    if members is None:
+                        component.load_state(path_of(name))
+                    elif isinstance(component, PersistentMembers):
+                        component.load_members(path_of(name), members)
+                except Exception as error:
+                    error.add_note(f"while loading the component {name!r} from the state {state!r}")
+                    raise
+
+
+def _fetch(reader: StateReader, files: list[FileEntry], folder: Path, places: list[Path]) -> None:
+    try:
+        for place in places:
+            place.mkdir(parents=True, exist_ok=True)
+        reader.restore(files, lambda file: folder / str(file.component) / file.path)
+    except OSError as error:
+        if isinstance(error, StateVaultError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StagingSpaceError(
+            f"the state {reader.record.state!r} did not fit into {folder}: {error}. Free some room, or name another "
+            "folder with staging_dir="
+        ) from error
