@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
@@ -23,7 +23,8 @@ from tests.state_persistence.storages import DictStorage
 
 names = st.from_regex(r"[a-c]{1,2}\.state", fullmatch=True)
 file_names = st.sampled_from(["a", "b", "deep/c", "deep/d", "a.zst", "ü n"])
-contents = st.one_of(st.binary(max_size=40), st.integers(0, 9).map(lambda n: bytes([n]) * 5000))
+# Few large ones, so that states share them.
+contents = st.one_of(st.binary(max_size=40), st.integers(0, 2).map(lambda n: bytes([n]) * 5000))
 files = st.dictionaries(file_names, contents, max_size=4)
 metadatas = st.dictionaries(st.text(max_size=5), st.one_of(st.integers(), st.text(max_size=5), st.none()), max_size=2)
 
@@ -149,6 +150,11 @@ class StoreModel(RuleBasedStateMachine):
 
 
 StoreModel.TestCase.settings = settings(
-    max_examples=rounds(short=60, long=2000), stateful_step_count=25, deadline=None, print_blob=True
+    max_examples=rounds(short=150, long=2000),
+    stateful_step_count=25,
+    deadline=None,
+    print_blob=True,
+    # To explain a failure, which is shrunk already, takes longer than a test may.
+    phases=[phase for phase in Phase if phase is not Phase.explain],
 )
 TestStoreModel = StoreModel.TestCase
