@@ -95,6 +95,7 @@ class Replicator:
         self._tally = Tally(self._target.storage.url)
         self._tries = 0
         self._unwanted: set[str] = set()
+        self._noting = False  # whether what became of a state is just being noted
 
     # -- for the store
 
@@ -167,7 +168,8 @@ class Replicator:
         self.hurry()
 
         def ended(seconds: float) -> bool:
-            return self._wait_for(lambda: states.isdisjoint(self._folder.pending_keys()), seconds)
+            # In this order: a state is pending until it is noted, and only then counted.
+            return self._wait_for(lambda: states.isdisjoint(self._folder.pending_keys()) and not self._noting, seconds)
 
         patience.wait(ended, lambda: self._told(states))
 
@@ -308,7 +310,11 @@ class Replicator:
         def note(copied: CopiedState) -> None:
             nonlocal current
             if copied.state in records:
-                self._note(records[copied.state], copied)
+                self._noting = True
+                try:
+                    self._note(records[copied.state], copied)
+                finally:
+                    self._noting = False
                 current = following[copied.state] or ""
                 self._folder.note_copying(following[copied.state], by=by)
 

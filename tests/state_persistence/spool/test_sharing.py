@@ -37,7 +37,8 @@ def test_the_second_store_is_told_and_the_first_replicates_for_both(tmp_path: Pa
             save(second, folder, 2)
             second.flush(30)
             assert StateStore(remote.inner).names() == ["1.state", "2.state"]
-            assert (status(first).replicated, status(second).replicated) == (2, 0)
+            until(lambda: status(first).replicated == 2)
+            assert status(second).replicated == 0
 
 
 def test_the_second_store_takes_over_when_the_first_is_closed(tmp_path: Path) -> None:
