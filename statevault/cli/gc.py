@@ -28,6 +28,7 @@ def gc(
             "and saves again.",
         ),
     ] = "1d",  # type: ignore[assignment] # parsed as what a user writes
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would go.")] = False,
     storage_option: StorageOptions = None,
     as_json: AsJson = False,
 ) -> None:
@@ -37,14 +38,18 @@ def gc(
     agents; once a day or a week is often enough.
     """
     with reported(as_json=as_json), opened(url, storage_option) as store:
-        result = store.gc(stale_after=stale_after)
+        result = store.gc(stale_after=stale_after, dry_run=dry_run)
         if as_json:
             print_json(asdict(result))
             return
+        would = "would be" if dry_run else "was"
         for name in result.given_up:
-            console.print(f"{name}: its save did not end, and was given up.", soft_wrap=True)
+            console.print(f"{name}: its save did not end, and {would} given up.", soft_wrap=True)
+        found = f"{counted(result.objects, 'object')} of {size(result.freed)}, {counted(result.records, 'old record')}"
+        uploads = counted(result.uploads, "unfinished upload")
         console.print(
-            f"{counted(result.objects, 'object')} deleted, {size(result.freed)} freed; "
-            f"{counted(result.records, 'old record')} deleted, {counted(result.uploads, 'unfinished upload')} ended.",
+            f"Would delete {found}. Nothing was changed; unfinished uploads were not looked for."
+            if dry_run
+            else f"Deleted {found}; ended {uploads}.",
             soft_wrap=True,
         )

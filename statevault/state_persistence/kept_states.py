@@ -12,7 +12,7 @@ from upath import UPath
 from statevault.errors import StateNotFoundError
 from statevault.format.keys import StateKey
 from statevault.state_persistence.copies.copying import CopiedState, CopyReport, CopySide, copy_states
-from statevault.state_persistence.pruning.collection import CollectionResult, collect
+from statevault.state_persistence.pruning.collection import CollectionResult, collect, rehearse_collection
 from statevault.state_persistence.pruning.pins import pin_state, unpin_state
 from statevault.state_persistence.pruning.prune import PruneResult, prune
 from statevault.state_persistence.pruning.shared_objects import SharedObjects
@@ -142,7 +142,7 @@ class KeptStates(StoredStates):
         listing = self._catalog.listing()
         return self._inventory.sizes(listing).freed(names - listing.pins.keys())
 
-    def gc(self, *, stale_after: timedelta = STALE_AFTER) -> CollectionResult:
+    def gc(self, *, stale_after: timedelta = STALE_AFTER, dry_run: bool = False) -> CollectionResult:
         """Look through the whole store, and delete what no state needs: debris of crashed saves, old records.
 
         Safe at any time, beside any number of writers and readers. Once a day is often enough.
@@ -150,12 +150,19 @@ class KeptStates(StoredStates):
         Args:
             stale_after: How old a save that has not ended is when its writer is taken for dead. If it lives all the
                 same, it notices, and saves again.
+            dry_run: Only find out what would be done; nothing is written or deleted, and unfinished uploads are not
+                counted.
+
+        Returns:
+            What was deleted and given up, or would be.
 
         Raises:
             FormatError: A record of the store can't be read: nothing was deleted.
             CorruptStateError: A manifest that is needed to know what is garbage is damaged: nothing was deleted.
             StorageError: The storage failed; call again to go on.
         """
+        if dry_run:
+            return rehearse_collection(self._storage, by=self._writer, stale_after=stale_after)
         return collect(self._storage, self._catalog, by=self._writer, stale_after=stale_after, shared=self._shared)
 
     def pin(self, state: StatePath, name: str = "pin") -> None:

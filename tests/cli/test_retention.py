@@ -257,12 +257,16 @@ def test_gc_clears_what_a_crashed_save_left(filled: StorageTarget) -> None:
     filled.raw.put("dead.state/models/x", b"12345")
     young = invoked("gc", filled.url, "--json", *options).json
     assert (young["given_up"], young["objects"]) == ([], 0)  # by the backend's clock it has just begun
+    rehearsed = invoked("gc", filled.url, "--stale-after", "0s", "--dry-run", *options)
+    assert "dead.state: its save did not end, and would be given up." in rehearsed.out
+    assert "Would delete 1 object of 5 B, 0 old records. Nothing was changed" in rehearsed.out
+    assert {"dead.state/models/x", session_key("dead.state")} <= set(filled.raw.keys())
     done = invoked("gc", filled.url, "--stale-after", "0s", "--json", *options).json
     assert (done["given_up"], done["objects"], done["freed"]) == (["dead.state"], 1, 5)
     assert "dead.state/models/x" not in filled.raw.keys()  # noqa: SIM118
     again = invoked("gc", filled.url, *options)
     assert (again.code, again.err) == (0, "")
-    assert again.out.startswith("0 objects deleted, 0 B freed")
+    assert again.out == "Deleted 0 objects of 0 B, 0 old records; ended 0 unfinished uploads.\n"
     assert invoked("verify", filled.url, *options).code == 0
 
 

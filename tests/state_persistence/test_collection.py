@@ -126,6 +126,25 @@ def test_what_landed_after_its_state_was_given_up_is_found_by_a_collection_only(
     assert {"foreign/file.txt", "0001.state/.notes"} <= storage.objects.keys()
 
 
+def test_a_rehearsal_takes_every_step_and_changes_nothing() -> None:
+    storage = TimedStorage(LONG_AGO)
+    save_states(storage, 4)
+    session = SessionRecord(state="x.state", sequence=5, writer="w", base="0003.state", started_at=LONG_AGO)
+    with StateStore(storage) as store:
+        store.remove(["0001.state", "0002.state"])
+        storage.put(session_key("x.state"), session.to_json())
+        storage.put("x.state/folder/half.bin", b"half")
+        storage.put("0001.state/folder/late.bin", b"late")
+        watched = WatchedStorage(storage)
+        before = dict(storage.objects)
+        with StateStore(watched) as watcher:
+            told = watcher.gc(dry_run=True)
+        assert not [call for call in watched.calls if not call.startswith(("get", "head", "list"))]
+        assert storage.objects == before
+        assert store.gc() == told
+    assert (told.given_up, told.objects) == (("x.state",), 2)
+
+
 def test_a_collection_says_which_saves_it_gave_up() -> None:
     storage = DictStorage()
     save_states(storage, 1)

@@ -7,6 +7,7 @@ protect. The one use of clocks in the protocol: for waste, never for what is vis
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from statevault.format.keys import INTENTS, abort_key, folder_of, tombstone_key
 from statevault.format.records import AbortRecord, IntentRecord, TombstoneRecord
 from statevault.state_persistence.concurrency.parallel import run_all
 from statevault.state_persistence.pruning.prune import Sweep, sweep
+from statevault.state_persistence.pruning.rehearsal import RehearsalStorage
 from statevault.state_persistence.pruning.removal import give_up_stale
 from statevault.state_persistence.pruning.shared_objects import SharedObjects
 from statevault.state_persistence.records.catalog import Catalog, Listing
@@ -25,7 +27,7 @@ from statevault.state_persistence.records.packing import PackingRule, pack_marke
 from statevault.state_persistence.records.sessions import STALE_AFTER
 from statevault.storage import PROBE_PREFIX, ObjectInfo, Storage
 
-__all__ = ["RECORDS_LIVE", "CollectionResult", "collect"]
+__all__ = ["RECORDS_LIVE", "CollectionResult", "collect", "rehearse_collection"]
 
 _logger = logging.getLogger(__name__)
 _Dated = TombstoneRecord | AbortRecord | IntentRecord
@@ -97,6 +99,22 @@ def collect(
         result.uploads,
     )
     return result
+
+
+def rehearse_collection(storage: Storage, *, by: str, stale_after: timedelta = STALE_AFTER) -> CollectionResult:
+    """What :func:`collect` would do now. Nothing is changed, and unfinished uploads are not counted.
+
+    Args:
+        storage: The store's objects.
+        by: Who would collect.
+        stale_after: As for :func:`collect`.
+
+    Raises:
+        Exception: As :func:`collect`.
+    """
+    rehearsal = RehearsalStorage(storage)
+    never = PackingRule(at_least=sys.maxsize)
+    return collect(rehearsal, Catalog(rehearsal), by=by, stale_after=stale_after, packing=never)
 
 
 def _expired(storage: Storage, swept: Sweep, records_live: timedelta) -> list[str]:

@@ -99,7 +99,9 @@ def give_up_stale(storage: Storage, catalog: Catalog, *, by: str, stale_after: t
             continue
         storage.put(abort_key(key.state), AbortRecord(state=key.state, by=by, at=now).to_json())
         if not storage.exists(commit_key(*key)):
-            _logger.warning("The save of %s by %s did not end; it is given up", key.state, session.record.writer)
+            _logger.warning(
+                "The save of %s by %s to %s did not end; it is given up", key.state, session.record.writer, storage.url
+            )
             put_tombstone(storage, key, by=by, reason="its writer was taken for dead")
             given_up.append(key)
     return given_up

@@ -1,0 +1,85 @@
+"""A storage on which nothing is changed, for those who ask what a collection would do.
+
+Whoever works on it sees what it has put and deleted itself; nobody else does. So a rehearsal takes every step that the
+real thing takes, and comes to the same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+from typing_extensions import override
+
+from statevault.errors import ObjectExistsError, ObjectNotFoundError
+from statevault.storage import Body, ObjectInfo, Storage, StorageWrapper
+from statevault.storage.ranges import check_range
+
+__all__ = ["RehearsalStorage"]
+
+
+class RehearsalStorage(StorageWrapper):
+    """Passes reads on, and keeps puts and deletes to itself.
+
+    Unfinished uploads are neither ended nor counted.
+
+    Args:
+        inner: What is read.
+    """
+
+    def __init__(self, inner: Storage) -> None:
+        super().__init__(inner)
+        self.url = f"{inner.url} (a rehearsal)"
+        self._put: dict[str, tuple[bytes, ObjectInfo]] = {}
+        self._deleted: set[str] = set()
+
+    @override
+    def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
+        content = bytes(body) if isinstance(body, bytes | bytearray | memoryview) else b"".join(map(bytes, body))
+        if create_only and self.exists(key):
+            raise ObjectExistsError(f"{key} exists already in {self.url}", url=self.url, key=key)
+        self._put[key] = content, ObjectInfo(key, len(content), datetime.now(UTC))
+        self._deleted.discard(key)
+        return len(content)
+
+    @override
+    def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        self._check_not_deleted(key)
+        if key in self._put:
+            content, _ = self._put[key]
+            check_range(len(content), start, end, url=self.url, key=key)
+            return content[start:end]
+        return super().get(key, start, end)
+
+    @override
+    def head(self, key: str) -> ObjectInfo:
+        self._check_not_deleted(key)
+        return self._put[key][1] if key in self._put else super().head(key)
+
+    @override
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        found = {info.key: info for info in super().list(prefix) if info.key not in self._deleted}
+        found |= {key: info for key, (_, info) in self._put.items() if key.startswith(prefix)}
+        return iter(sorted(found.values(), key=lambda info: info.key))
+
+    @override
+    def delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self._put.pop(key, None)
+        self._deleted.update(keys)
+
+    @override
+    def abort_unfinished_uploads(self, older_than: timedelta) -> int:
+        return 0
+
+    @override
+    def settle(self, prefix: str = "") -> None:
+        """Nothing has to stay."""
+
+    @override
+    def close(self) -> None:
+        """Nothing: what is inside is its owner's."""
+
+    def _check_not_deleted(self, key: str) -> None:
+        if key in self._deleted:
+            raise ObjectNotFoundError(f"There is no object {key} in {self.url}.", url=self.url, key=key)
