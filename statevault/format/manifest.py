@@ -45,6 +45,7 @@ SHUFFLED_WIDTHS = {2: 2, 3: 4, 4: 8}
 
 _HOLDS_PICKLE = 1
 _NEEDS_ALLOW_PICKLE = 2
+_MAY_BE_HELD = 4
 
 Index = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -83,9 +84,9 @@ class DirectoryEntry(NamedTuple):
     path: str
 
 
-def file_flags(*, holds_pickle: bool, needs_allow_pickle: bool) -> int:
+def file_flags(*, holds_pickle: bool, needs_allow_pickle: bool, may_be_held: bool) -> int:
     """:attr:`FileEntry.flags` of a file."""
-    return _HOLDS_PICKLE * holds_pickle | _NEEDS_ALLOW_PICKLE * needs_allow_pickle
+    return _HOLDS_PICKLE * holds_pickle | _NEEDS_ALLOW_PICKLE * needs_allow_pickle | _MAY_BE_HELD * may_be_held
 
 
 class FileEntry(NamedTuple):
@@ -95,14 +96,15 @@ class FileEntry(NamedTuple):
         component: Index into :attr:`Manifest.components`.
         path: Its logical path.
         size: Bytes.
-        flags: Bit 0: holds pickles. Bit 1: it is statevault that unpickles them, if it is allowed to.
+        flags: Bit 0: holds pickles. Bit 1: it is statevault that unpickles them, if it is allowed to. Bit 2: a tree
+            file that is read as such only.
         chunks: Its content, in order.
     """
 
     component: Index
     path: str
     size: Size
-    flags: Annotated[int, Field(ge=0, le=_HOLDS_PICKLE | _NEEDS_ALLOW_PICKLE)]
+    flags: Annotated[int, Field(ge=0, le=_HOLDS_PICKLE | _NEEDS_ALLOW_PICKLE | _MAY_BE_HELD)]
     chunks: list[Chunk]
 
     @property
@@ -114,6 +116,11 @@ class FileEntry(NamedTuple):
     def needs_allow_pickle(self) -> bool:
         """Whether it can be loaded only by a store that was made with ``allow_pickle=True``."""
         return bool(self.flags & _NEEDS_ALLOW_PICKLE)
+
+    @property
+    def may_be_held(self) -> bool:
+        """Whether its component reads it as a tree and in no other way: a load may hold it in memory."""
+        return bool(self.flags & _MAY_BE_HELD)
 
     @property
     def stored_size(self) -> int:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from statevault.codecs import Unchanging, holds_pickle, read_tree, real_files, segment_boundaries, write_tree
 from statevault.codecs.snapshot_memory import SnapshotMemory
-from statevault.codecs.tree.held import HeldTrees, holding, is_stub
+from statevault.codecs.tree.held import HeldTrees, holding
 from statevault.codecs.tree.held_tree import HeldTree
+from statevault.codecs.tree.stubs import is_stub
 from statevault.errors import FormatError, UnsupportedTypeError
 
 MIB = 1024**2
@@ -133,7 +134,7 @@ def test_when_the_save_is_over_nobody_takes_what_stood_for_it_for_the_file(
 ) -> None:
     held(noise(MIB), tmp_path / "held", trees)
     trees.release()
-    with pytest.raises(FormatError, match="held in memory for a save, which is over"):
+    with pytest.raises(FormatError, match="held in memory for a save or a load, which is over"):
         read_tree(tmp_path / "held")
     with pytest.raises(UnsupportedTypeError, match="earlier save.*without held=True"):
         HeldTrees(tmp_path, memory).find(tmp_path / "held")

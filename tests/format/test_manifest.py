@@ -72,7 +72,7 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], object]] = {
     "an unknown encoding": set_chunk(5, 9),
     "a size that does not add up": lambda m: m["files"][0].__setitem__(2, 351),
     "an absurd file": lambda m: m["files"][0].__setitem__(2, 2**62),
-    "unknown flags": lambda m: m["files"][0].__setitem__(3, 4),
+    "unknown flags": lambda m: m["files"][0].__setitem__(3, 8),
     "a component that is not listed": lambda m: m["files"][0].__setitem__(0, 5),
     "a component twice": lambda m: m.__setitem__("components", ["models", "models"]),
     "a component with a slash": lambda m: m.__setitem__("components", ["a/b", "c"]),

@@ -17,6 +17,7 @@ from statevault.codecs.tree.decode import decode_from
 from statevault.codecs.tree.encode import encode_tree
 from statevault.codecs.tree.held import find_held, held_trees
 from statevault.codecs.tree.layout import PREAMBLE_SIZE, Preamble, parse_preamble, segment_offsets
+from statevault.codecs.tree.received import find_received
 from statevault.codecs.tree.tensors import MapLocation
 from statevault.errors import CorruptStateError, FormatError, StateVaultError, UnsupportedTypeError
 
@@ -41,9 +42,10 @@ def write_tree(
         path: The file, in a folder that exists.
         allow_pickle: Whether values that the format can't hold are pickled. None: as the open pickle policy
             says, and not outside of one. A policy that forbids pickles wins over True.
-        held: Whether a large file may be held in memory while a store saves a component, which is several times as
-            fast: what lies at ``path`` then stands for it. Only :func:`read_tree` can read it, and only until the
-            state is published; it may be renamed. Otherwise, and elsewhere, the file is written as ever.
+        held: Whether a large file may be held in memory while a store saves a component, and later loads it, which
+            is several times as fast: what lies at ``path`` then stands for it. Only :func:`read_tree` can read it,
+            and only until the state is published, or loaded; it may be renamed. Otherwise, and elsewhere, the file
+            is written as ever.
 
     Raises:
         UnsupportedTypeError: A value can't be stored. The message names its path inside the object and its type.
@@ -88,7 +90,8 @@ def read_tree(
         mapped: False: tensors and arrays own their memory. True: large ones are private, writable
             (copy-on-write) views of the mapped file. That saves a copy where the values are copied elsewhere at
             once, as ``load_state_dict`` does. The file may be deleted meanwhile (its space is freed with the
-            last view), but must not be cut short.
+            last view), but must not be cut short. Where a load holds the file in memory, the views are that memory,
+            and whoever has changed them can't read the file once more.
 
     Raises:
         FormatError: This is no tree file, or is malformed in a way that no damage explains, or holds a class
@@ -102,8 +105,10 @@ def read_tree(
     """
     path = Path(path)
     with path.open("rb", buffering=0) as file:
-        source = find_held(path) or _File(file, mapped=mapped)
+        received = find_received(path)
+        held = find_held(path) if received is None else None
         try:
+            source = held or _File(file, mapped=mapped) if received is None else received.source(mapped=mapped)
             return decode_from(source, allow_pickle=pickles_allowed(allow_pickle, path), map_location=map_location)
         except StateVaultError as error:
             raise type(error)(f"{path}: {error}") from error
@@ -119,6 +124,9 @@ def segment_boundaries(source: str | os.PathLike[str] | Buffer) -> list[int] | N
         Offsets in bytes, ascending; None when this isn't a tree file in one piece.
     """
     if isinstance(source, str | os.PathLike):
+        received = find_received(Path(source))
+        if received is not None:
+            return segment_boundaries(received.memory)
         held = find_held(Path(source))
         if held is not None:
             return held.boundaries
@@ -143,6 +151,10 @@ def holds_pickle(path: str | os.PathLike[str]) -> bool:
     Files of other formats that embed pickles are not recognized.
     """
     path = Path(path)
+    received = find_received(path)
+    if received is not None:
+        preamble = _parse_or_none(received.memory[:PREAMBLE_SIZE], received.size)
+        return preamble is not None and preamble.holds_pickles
     held = find_held(path)
     if held is not None:
         return held.holds_pickles

@@ -1,9 +1,7 @@
 """Tree files that a snapshot holds in memory instead of writing them.
 
 What may change is copied, into memory that has served before; what can't change is shared. At the path of the file lies
-a *stub*, which only says which tree it stands for. Whoever moves or copies it moves or copies the tree, as far as
-:func:`~statevault.codecs.read_tree` and the snapshot are concerned; all others would find nothing in it, so that the
-writer has to ask for it.
+a stub (:mod:`~statevault.codecs.tree.stubs`).
 """
 
 from __future__ import annotations
@@ -16,11 +14,12 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from statevault.codecs.snapshot_memory import SnapshotMemory
-from statevault.codecs.tree.held_tree import STUB_MAGIC, STUB_SIZE, HeldTree, copied_size
+from statevault.codecs.tree.held_tree import HeldTree, copied_size
 from statevault.codecs.tree.layout import EncodedTree
+from statevault.codecs.tree.stubs import read_stub
 from statevault.errors import FormatError, UnsupportedTypeError
 
-__all__ = ["HeldTrees", "find_held", "held_trees", "holding", "is_stub", "real_files"]
+__all__ = ["HeldTrees", "find_held", "held_trees", "holding", "real_files"]
 
 _LARGE = 1024**2
 
@@ -73,7 +72,7 @@ class HeldTrees:
         Raises:
             UnsupportedTypeError: It is one of another snapshot.
         """
-        stub = _read_stub(path)
+        stub = read_stub(path)
         if stub is None:
             return None
         with self._lock:
@@ -139,27 +138,15 @@ def find_held(path: Path) -> HeldTree | None:
     """The tree for which a file stands, if it is a stub.
 
     Raises:
-        FormatError: The save for which it was held is over.
+        FormatError: The save, or load, for which it was held is over.
     """
-    stub = _read_stub(path)
+    stub = read_stub(path)
     if stub is None:
         return None
     tree = _all.get(stub)
     if tree is None or tree.is_released:
         raise FormatError(
-            f"{path} stands for a tree file that was held in memory for a save, which is over: what is to be kept must "
-            "be written without held=True"
+            f"{path} stands for a tree file that was held in memory for a save or a load, which is over: what is to be "
+            "kept must be written without held=True"
         )
     return tree
-
-
-def is_stub(path: Path) -> bool:
-    """Whether a file only stands for a tree that is or was held in memory."""
-    return _read_stub(path) is not None
-
-
-def _read_stub(path: Path) -> bytes | None:
-    if path.stat().st_size != STUB_SIZE:
-        return None
-    stub = path.read_bytes()
-    return stub if stub.startswith(STUB_MAGIC) else None

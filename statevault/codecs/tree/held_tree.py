@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import mmap
-import secrets
 from bisect import bisect_right
 from collections.abc import Iterator
 
+from statevault.codecs.buffers import copy_bytes
 from statevault.codecs.tree.layout import EncodedTree, padding
+from statevault.codecs.tree.stubs import new_stub
 from statevault.codecs.tree.unchanging import KnownDigests
 from statevault.errors import FormatError
 
-__all__ = ["STUB_MAGIC", "STUB_SIZE", "HeldTree", "copied_size"]
-
-STUB_MAGIC = b"\x89SVHELD\n"
-STUB_SIZE = len(STUB_MAGIC) + 16
+__all__ = ["HeldTree", "copied_size"]
 
 
 class HeldTree:
@@ -35,7 +33,7 @@ class HeldTree:
         self.size = encoded.size
         self.holds_pickles = encoded.holds_pickles
         self.boundaries: list[int] = []
-        self.stub = STUB_MAGIC + secrets.token_bytes(STUB_SIZE - len(STUB_MAGIC))
+        self.stub = new_stub()
         self._copies: list[mmap.mmap] = [copies]
         # Parts of the file one after the other, and where each begins.
         self._parts: list[memoryview] = []
@@ -50,7 +48,7 @@ class HeldTree:
                 continue
             copied = target[used : used + len(data)]
             used += len(data)
-            _copy(data, copied)
+            copy_bytes(data, copied)
             if self._parts and self._parts[-1].obj is copies:
                 # It lies right behind the copy before it: one part together.
                 self._parts[-1] = target[used - len(data) - len(self._parts[-1]) : used]
@@ -63,7 +61,7 @@ class HeldTree:
 
     def read_into(self, offset: int, target: memoryview) -> None:
         """Copy as many of its bytes as `target` has room for."""
-        target[:] = self.view(offset, offset + len(target))
+        copy_bytes(self.view(offset, offset + len(target)), target)
 
     def mapped(self, offset: int, length: int) -> memoryview | None:
         """Nothing: the memory is the writer's, or the next snapshot's."""
@@ -140,10 +138,3 @@ def _pieces(
 def copied_size(encoded: EncodedTree) -> int:
     """How many bytes of a tree have to be copied to hold it."""
     return sum(len(data) for data, shared, _ in _pieces(encoded, []) if not shared)
-
-
-def _copy(source: bytes | memoryview, target: memoryview) -> None:
-    import numpy as np  # noqa: PLC0415 - nobody needs it who writes nothing large
-
-    # Unlike an assignment to a slice of a memoryview, this lets other threads go on.
-    np.copyto(np.frombuffer(target, np.uint8), np.frombuffer(source, np.uint8))

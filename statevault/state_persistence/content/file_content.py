@@ -82,6 +82,10 @@ class StateFile(Protocol):
     def needs_allow_pickle(self) -> bool:
         """Whether they are such that statevault itself reads."""
 
+    @property
+    def may_be_held(self) -> bool:
+        """Whether its component reads it as a tree and in no other way."""
+
     def content(self, encoders: ThreadPoolExecutor) -> FileContent:
         """Its bytes.
 

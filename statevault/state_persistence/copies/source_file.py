@@ -84,6 +84,11 @@ class SourceFile:
         """As the manifest says."""
         return self.entry.needs_allow_pickle
 
+    @property
+    def may_be_held(self) -> bool:
+        """As the manifest says."""
+        return self.entry.may_be_held
+
     def content(self, encoders: ThreadPoolExecutor) -> SourceFile:
         """Itself: what is verified by one thread that waits for the network needs no others to hash it."""
         return self

@@ -117,7 +117,11 @@ def _content(
                 file.component,
                 file.logical_path,
                 file.size,
-                file_flags(holds_pickle=file.holds_pickle, needs_allow_pickle=file.needs_allow_pickle),
+                file_flags(
+                    holds_pickle=file.holds_pickle,
+                    needs_allow_pickle=file.needs_allow_pickle,
+                    may_be_held=file.may_be_held,
+                ),
                 chunks.get(file.logical_path, []),
             )
             for file in snapshot.files

@@ -9,15 +9,14 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
 
 from statevault.codecs import decompress_chunk, digest
+from statevault.codecs.buffers import copy_bytes
 from statevault.errors import (
     CorruptStateError,
     FormatError,
@@ -32,31 +31,12 @@ from statevault.format.records import CommitRecord
 from statevault.state_persistence.concurrency.parallel import run_all
 from statevault.state_persistence.content.chunk_encoding import decode_chunk
 from statevault.state_persistence.records.catalog import Catalog
+from statevault.state_persistence.restore.reads import Read, place_of, plan_reads
 from statevault.storage import Buffer, Storage
 
 __all__ = ["StateReader"]
 
 _CONCURRENT_READS = 8
-_MAX_READ = 8 * 1024**2
-_MAX_GAP = 128 * 1024
-
-
-class _Piece(NamedTuple):
-    """A chunk and the place in a file where it belongs."""
-
-    path: str
-    offset: int
-    chunk: Chunk
-
-
-@dataclass(slots=True)
-class _Read:
-    """One request: a range of an object, and the pieces in it."""
-
-    object: int
-    start: int
-    end: int
-    pieces: list[_Piece] = field(default_factory=list)
 
 
 class _ReadMemory(threading.local):
@@ -95,6 +75,7 @@ class StateReader:
         files: Iterable[FileEntry],
         sink: Callable[[str, int, Buffer], None],
         *,
+        memory: Mapping[str, memoryview] = MappingProxyType({}),
         on_progress: Callable[[int], None] | None = None,
     ) -> None:
         """Read and verify files.
@@ -103,6 +84,8 @@ class StateReader:
             files: Entries of :attr:`manifest`.
             sink: Called with (logical path, offset in the file, content) for each chunk, in any order and by
                 several threads at once. The memory of the content is used again when it returns.
+            memory: Where whole files belong, by logical path. They are received there, most of them without a copy on
+                the way, and `sink` does not hear of them.
             on_progress: Called with the number of bytes that were verified since the last call.
 
         Raises:
@@ -110,19 +93,24 @@ class StateReader:
             StatePrunedError: The state was removed meanwhile.
             StorageError: The storage failed.
         """
-        memory = _ReadMemory()
+        reused = _ReadMemory()
 
-        def perform(read: _Read) -> None:
-            content = memory.view(read.end - read.start)
+        def perform(read: Read) -> None:
+            place = place_of(read, memory)
+            content = reused.view(read.end - read.start) if place is None else place
             self._get_into(self.manifest.objects[read.object].key, read.start, content)
             for path, offset, chunk in read.pieces:
                 begin = chunk.offset - read.start
-                sink(path, offset, self.decoded(chunk, content[begin : begin + chunk.stored], path))
+                decoded = self.decoded(chunk, content[begin : begin + chunk.stored], path)
+                if path not in memory:
+                    sink(path, offset, decoded)
+                elif place is None:
+                    copy_bytes(decoded, memory[path][offset : offset + chunk.size])
                 if on_progress is not None:
                     on_progress(chunk.size)
 
         with ThreadPoolExecutor(_CONCURRENT_READS, "statevault-download") as pool:
-            run_all(pool, perform, _plan_reads(files))
+            run_all(pool, perform, plan_reads(files))
 
     def verify(self, *, on_progress: Callable[[int], None] | None = None) -> None:
         """Check every byte of the state.
@@ -139,6 +127,7 @@ class StateReader:
         files: Iterable[FileEntry],
         target: Callable[[FileEntry], Path],
         *,
+        memory: Mapping[str, memoryview] = MappingProxyType({}),
         on_progress: Callable[[int], None] | None = None,
     ) -> None:
         """Write files, and the folders they need.
@@ -146,6 +135,7 @@ class StateReader:
         Args:
             files: Entries of :attr:`manifest`.
             target: Where each is to lie.
+            memory: As for :meth:`read_files`; no file is written of these, only their folder is made.
             on_progress: As for :meth:`read_files`.
 
         Raises:
@@ -156,8 +146,9 @@ class StateReader:
         targets = {file.path: target(file) for file in files}
         for file in files:
             targets[file.path].parent.mkdir(parents=True, exist_ok=True)
-            with targets[file.path].open("wb") as opened:
-                opened.truncate(file.size)
+            if file.path not in memory:
+                with targets[file.path].open("wb") as opened:
+                    opened.truncate(file.size)
 
         def write(path: str, offset: int, content: Buffer) -> None:
             view = memoryview(content)
@@ -166,7 +157,7 @@ class StateReader:
                 while written < view.nbytes:
                     written += os.pwrite(opened.fileno(), view[written:], offset + written)
 
-        self.read_files(files, write, on_progress=on_progress)
+        self.read_files(files, write, memory=memory, on_progress=on_progress)
 
     def _read_manifest(self) -> Manifest:
         reference = self.record.manifest
@@ -269,26 +260,3 @@ class StateReader:
 
     def _where(self, key: str) -> str:
         return f"{key} of {self._storage.url}"
-
-
-def _plan_reads(files: Iterable[FileEntry]) -> Iterator[_Read]:
-    """Group chunks that lie near each other into requests of bounded size."""
-    pieces: dict[int, list[_Piece]] = defaultdict(list)
-    for file in files:
-        offset = 0
-        for chunk in file.chunks:
-            pieces[chunk.object].append(_Piece(file.path, offset, chunk))
-            offset += chunk.size
-    for index, in_object in pieces.items():
-        in_object.sort(key=lambda piece: piece.chunk.offset)
-        read: _Read | None = None
-        for piece in in_object:
-            end = piece.chunk.offset + piece.chunk.stored
-            if read is None or piece.chunk.offset - read.end > _MAX_GAP or end - read.start > _MAX_READ:
-                if read is not None:
-                    yield read
-                read = _Read(index, piece.chunk.offset, end)
-            read.end = max(read.end, end)
-            read.pieces.append(piece)
-        if read is not None:
-            yield read

@@ -13,6 +13,7 @@ from statevault.format.manifest import FileEntry
 from statevault.state_persistence.mixin import PersistentMembers, PersistentState
 from statevault.state_persistence.restore.download import StateReader
 from statevault.state_persistence.restore.plain_folder import PlainFolder
+from statevault.state_persistence.restore.received_trees import ReceivedTrees
 from statevault.state_persistence.restore.selection import Contents, Selection, select
 from statevault.state_persistence.snapshot.snapshot import component_path
 from statevault.state_persistence.snapshot.staging import Staging
@@ -71,13 +72,17 @@ class Loader:
         files = [file for file in manifest.files if needed(file.component, file.path)]
         folders = [entry for entry in manifest.directories if needed(entry.component, entry.path)]
         self._refuse_pickles(manifest.state, ((file.path, file.needs_allow_pickle) for file in files))
-        root = staging.roots(sum(file.size for file in files))[0]
-        with staging.folder(root) as folder:
-            indices = {name: manifest.components.index(name) for name in selection.members}
-            places = [folder / str(index) for index in indices.values()]
-            places += [folder / str(entry.component) / entry.path for entry in folders]
-            _fetch(reader, files, folder, places)
-            self._load(selection, manifest.state, folder, lambda name: component_path(folder, indices[name], name))
+        trees = ReceivedTrees(files, staging)
+        try:
+            root = staging.roots(max(1, sum(file.size for file in files) - trees.size), beside=trees.size)[0]
+            with staging.folder(root) as folder:
+                indices = {name: manifest.components.index(name) for name in selection.members}
+                places = [folder / str(index) for index in indices.values()]
+                places += [folder / str(entry.component) / entry.path for entry in folders]
+                _fetch(reader, files, trees, folder, places)
+                self._load(selection, manifest.state, folder, lambda name: component_path(folder, indices[name], name))
+        finally:
+            trees.release()
         return selection
 
     def load_folder(self, folder: PlainFolder) -> Selection:
@@ -129,11 +134,15 @@ class Loader:
                     raise
 
 
-def _fetch(reader: StateReader, files: list[FileEntry], folder: Path, places: list[Path]) -> None:
+def _fetch(reader: StateReader, files: list[FileEntry], trees: ReceivedTrees, folder: Path, places: list[Path]) -> None:
+    def target(file: FileEntry) -> Path:
+        return folder / str(file.component) / file.path
+
     try:
         for place in places:
             place.mkdir(parents=True, exist_ok=True)
-        reader.restore(files, lambda file: folder / str(file.component) / file.path)
+        reader.restore(files, target, memory=trees.memory)
+        trees.put_stubs(target)
     except OSError as error:
         if isinstance(error, StateVaultError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

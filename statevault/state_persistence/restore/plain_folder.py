@@ -15,7 +15,7 @@ from pathlib import Path
 from upath import UPath
 
 from statevault.codecs import holds_pickle, segment_boundaries
-from statevault.codecs.tree.held import is_stub
+from statevault.codecs.tree.stubs import is_stub
 from statevault.errors import FormatError, InvalidNameError, StateNotFoundError
 from statevault.format.keys import VAULT, manifest_key
 from statevault.format.names import check_component_name, check_logical_path

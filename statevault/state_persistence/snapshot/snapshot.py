@@ -63,6 +63,11 @@ class SnapshotFile:
     needs_allow_pickle: bool
     held: HeldTree | None = None
 
+    @property
+    def may_be_held(self) -> bool:
+        """Whether its component reads it as a tree and in no other way: it has said so for this save."""
+        return self.held is not None
+
     def content(self, encoders: ThreadPoolExecutor) -> FileContent:
         """Its bytes, to be uploaded."""
         if self.held is not None:

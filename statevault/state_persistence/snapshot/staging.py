@@ -35,7 +35,7 @@ _MARGIN = 64 * 1024**2
 _MODE_PRIVATE = 0o700
 _LOCK_NAME = re.compile(r"\d+-[0-9a-f]{8}\.lock")
 _UNKNOWN_SIZE = 1024**3
-_COPIED_BESIDE_DISK = 64 * 1024**2
+_HELD_BESIDE_DISK = 64 * 1024**2
 _CGROUPS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
@@ -62,8 +62,12 @@ class Staging:
         self._memory = SnapshotMemory(_available_memory)
         _all.add(self)
 
-    def roots(self, size: int) -> list[Path]:
-        """Where a folder with files of `size` bytes (0: not known) may be made, best first.
+    def roots(self, size: int, *, beside: int = 0) -> list[Path]:
+        """Where a folder may be made, best first.
+
+        Args:
+            size: Bytes of the files in it; 0 if that is not known.
+            beside: Bytes of memory that are going to be taken at the same time.
 
         Raises:
             StagingSpaceError: It fits nowhere.
@@ -78,7 +82,7 @@ class Staging:
             raise StagingSpaceError(
                 f"the staging folder {candidates[-1]} belongs to somebody else: name another with staging_dir="
             )
-        fitting = [root for root in usable if self._has_room(root, size)]
+        fitting = [root for root in usable if self._has_room(root, size, beside)]
         if not fitting:
             rooms = ", ".join(f"{_room(root) // 1024**2} MiB in {root}" for root in candidates)
             raise StagingSpaceError(
@@ -110,7 +114,7 @@ class Staging:
         """What holds tree files in memory that components write into a folder which :meth:`make` made."""
         # Whoever names a folder on disk has little memory, or keeps it for something else.
         is_free = self._folder is None or _is_in_memory(path)
-        return HeldTrees(path, self._memory, most_copied=None if is_free else _COPIED_BESIDE_DISK)
+        return HeldTrees(path, self._memory, most_copied=None if is_free else _HELD_BESIDE_DISK)
 
     def close(self) -> None:
         """Remove all folders of this process, let go of the locks, and give memory back."""
@@ -131,8 +135,20 @@ class Staging:
             os.close(held.lock)
         self._held.clear()
 
-    def _has_room(self, root: Path, size: int) -> bool:
-        needed = _needed(root, size) + _MARGIN
+    def memory_to_receive(self, wanted: int) -> int:
+        """How much memory may be taken for trees that are loaded.
+
+        Args:
+            wanted: For how many bytes there is use.
+        """
+        if self._folder is not None and not _is_in_memory(self._folder):
+            return min(wanted, _HELD_BESIDE_DISK)
+        if _memory_room() < wanted:
+            self._memory.clear()
+        return min(wanted, _memory_room())
+
+    def _has_room(self, root: Path, size: int, beside: int) -> bool:
+        needed = _needed(root, size) + _MARGIN + (beside if _is_in_memory(root) else 0)
         if _is_in_memory(root) and _room(root) < needed:
             # What is read, and files that components write by themselves, do not go there.
             self._memory.clear()
@@ -246,8 +262,13 @@ def _room(root: Path) -> int:
         root = root.parent
     free = shutil.disk_usage(root).free
     if _is_in_memory(root):
-        free = min(free, _available_memory() // 2)
+        free = min(free, _memory_room())
     return free
+
+
+def _memory_room() -> int:
+    """Half of the free memory: what is read or saved is not all that a program does."""
+    return _available_memory() // 2
 
 
 def _available_memory() -> int:

@@ -1,0 +1,114 @@
+"""Tree files that a load receives into memory instead of writing them into a folder.
+
+As with those that are held for a save (:mod:`~statevault.codecs.tree.held`), a stub stands for each of them. Its memory
+serves once: what is read out of it mapped is that memory itself.
+"""
+
+from __future__ import annotations
+
+import mmap
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+from statevault.codecs.buffers import copy_bytes
+from statevault.codecs.tree.leaves import ByteSource
+from statevault.codecs.tree.stubs import new_stub, read_stub
+from statevault.errors import FormatError
+
+__all__ = ["ReceivedTree", "find_received"]
+
+_MAP_FROM = 64 * 1024
+
+
+class ReceivedTree:
+    """The memory of a tree file, and what stands for it.
+
+    Args:
+        size: Bytes of the file.
+
+    Attributes:
+        size: Bytes of the file.
+        stub: What is to lie at its path.
+
+    Raises:
+        OSError: There is no such memory.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.stub = new_stub()
+        self._block: mmap.mmap | None = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._memory = memoryview(self._block)
+        self._is_intact: Callable[[], bool] = lambda: False
+        self._is_given_away = False
+        _all[self.stub] = self
+
+    @property
+    def memory(self) -> memoryview:
+        """Where its bytes belong."""
+        return self._memory
+
+    def complete(self, is_intact: Callable[[], bool]) -> None:
+        """Say that all bytes are there.
+
+        Args:
+            is_intact: Whether they still are what they were.
+        """
+        self._is_intact = is_intact
+
+    def source(self, *, mapped: bool) -> ByteSource:
+        """Its bytes, to be decoded.
+
+        Args:
+            mapped: Give the memory of large segments away. Whoever gets it may change it, so that it is looked at
+                before anybody reads it again.
+
+        Raises:
+            FormatError: What was given away was changed.
+        """
+        if self._is_given_away and not self._is_intact():
+            raise FormatError(
+                "somebody has read the file with mapped=True and has changed what that gave out, which was the file "
+                "itself: read it once, or without mapped=True"
+            )
+        self._is_given_away |= mapped
+        return _Source(self._memory, mapped=mapped)
+
+    def release(self) -> None:
+        """Hold nothing any more: the load is over. What was given away stays for as long as somebody has it."""
+        _all.pop(self.stub, None)
+        if self._block is not None and not self._is_given_away:
+            # At once, and not when the last view is gone: the traceback of an error that broke the load has some.
+            self._block.madvise(mmap.MADV_DONTNEED)
+        self._block, self._memory = None, memoryview(b"")
+
+
+class _Source:
+    def __init__(self, memory: memoryview, *, mapped: bool) -> None:
+        self._memory = memory
+        self._mapped = mapped
+
+    @property
+    def size(self) -> int:
+        return self._memory.nbytes
+
+    def read(self, offset: int, length: int) -> bytes:
+        return bytes(self._memory[offset : offset + length])
+
+    def read_into(self, offset: int, target: memoryview) -> None:
+        copy_bytes(self._memory[offset : offset + target.nbytes], target)
+
+    def mapped(self, offset: int, length: int) -> memoryview | None:
+        # The others are not worth that all of the memory is kept for them.
+        return self._memory[offset : offset + length] if self._mapped and length >= _MAP_FROM else None
+
+
+# Those that live, by their stubs.
+_all: weakref.WeakValueDictionary[bytes, ReceivedTree] = weakref.WeakValueDictionary()
+
+
+def find_received(path: Path) -> ReceivedTree | None:
+    """The tree that was received for a load which goes on, if a file is the stub of one."""
+    stub = read_stub(path)
+    return None if stub is None else _all.get(stub)
