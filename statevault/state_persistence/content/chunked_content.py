@@ -46,13 +46,14 @@ class ChunkedContent(ABC):
         """No: they are raw."""
         return False
 
-    def digests(self) -> Iterator[bytes]:
-        """Hash all chunks."""
+    def digests(self, chunks: Sequence[int]) -> Iterator[bytes]:
+        """Hash some of the chunks."""
         with self._open() as read:
-            hashed = map_ordered(
-                self._encoders, lambda chunk: self._digest(*chunk, read), self._plan, ahead=self._ahead
-            )
-            yield from list(hashed)
+
+            def hashed(number: int) -> bytes:
+                return self._digest(*self._plan[number], read)
+
+            yield from list(map_ordered(self._encoders, hashed, chunks, ahead=self._ahead))
 
     def worth(self, compression: Compression, chunks: Sequence[int]) -> bool:
         """Try it with a few of the chunks from all over the file."""

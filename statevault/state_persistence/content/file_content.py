@@ -44,8 +44,12 @@ class FileContent(Protocol):
     def is_shuffled(self) -> bool:
         """Whether some of them may be given as byte planes whatever is asked for."""
 
-    def digests(self) -> Iterator[bytes]:
-        """BLAKE3 of each chunk; they may have to be read for that."""
+    def digests(self, chunks: Sequence[int]) -> Iterator[bytes]:
+        """BLAKE3 of some of the chunks; they may have to be read for that.
+
+        Args:
+            chunks: Their numbers, ascending.
+        """
 
     def worth(self, compression: Compression, chunks: Sequence[int]) -> bool:
         """Whether it pays to compress some of the chunks, at least one, in this way."""

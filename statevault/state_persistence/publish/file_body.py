@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from statevault.format.manifest import Chunk
 from statevault.state_persistence.content.chunk_encoding import Compression
 from statevault.state_persistence.content.file_content import EncodedChunk, StateFile
+from statevault.state_persistence.publish.reuse import looked_at_first
 from statevault.storage import Buffer
 
 __all__ = ["FileBody"]
@@ -53,8 +54,18 @@ class FileBody:
         return [number for number, chunk in enumerate(self._reused) if chunk is None]
 
     def find(self, known: Mapping[bytes, Chunk]) -> list[Chunk]:
-        """Tell which of the known chunks are in the file; they are marked as reused."""
-        self._reused = [known.get(digest) for digest in self._content.digests()]
+        """Tell which of the known chunks are in the file; they are marked as reused.
+
+        Of a large file some are looked at first. If none of them is known the file has changed all over, as that of a
+        model in training does, and is sent at once: its chunks are hashed on the way.
+        """
+        first = looked_at_first(self._sizes)
+        digests = dict(zip(first, self._content.digests(first), strict=True))
+        if any(digest in known for digest in digests.values()):
+            rest = [number for number in range(len(self._sizes)) if number not in digests]
+            digests |= zip(rest, self._content.digests(rest), strict=True)
+        for number, digest in digests.items():
+            self._reused[number] = known.get(digest)
         return [chunk for chunk in self._reused if chunk is not None]
 
     def reuse_only(self, objects: set[int]) -> None:

@@ -8,19 +8,34 @@ could grow without bound is bounded here: the dead bytes that references keep al
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import random
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from statevault.format.keys import StateKey, folder_of
 from statevault.format.manifest import Chunk, Manifest, ObjectEntry
 
-__all__ = ["MAX_DEAD_RATIO", "MAX_FOLDERS", "Base", "worth_reusing"]
+__all__ = [
+    "LOOKED_AT_FIRST",
+    "MANY_CHUNKS",
+    "MAX_DEAD_RATIO",
+    "MAX_FOLDERS",
+    "Base",
+    "looked_at_first",
+    "worth_reusing",
+]
 
+# Not the global generator, which is the agent's.
+_OWN_RANDOM = random.SystemRandom()
 MAX_DEAD_RATIO = 2.0
 """The objects that a state refers to are at most so many times as large as what it needs of them."""
 MAX_FOLDERS = 128
 """A state refers into the folders of at most so many others."""
+MANY_CHUNKS = 256
+"""Of a file with so many chunks not all are looked at, unless that is worth it."""
+LOOKED_AT_FIRST = 64
+"""How many are looked at to find that out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +60,27 @@ class Base:
             for chunk in file.chunks:
                 chunks.setdefault(chunk.digest, chunk)
         return cls(StateKey(manifest.sequence, manifest.state), tuple(manifest.objects), chunks)
+
+
+def looked_at_first(sizes: Sequence[int]) -> list[int]:
+    """Which chunks of a file tell whether it is worth to look at all of them.
+
+    A few from all over a large file, others each time. The more of it is unchanged, the less likely is it that none of
+    them is: what is sent in vain is 0.6 % of the file on the average where that is worst, which is where 1.6 % of it
+    are unchanged.
+
+    Args:
+        sizes: That of each chunk, in bytes.
+
+    Returns:
+        Their numbers, ascending; all of them, unless there are many.
+    """
+    # The first chunk of a tree holds its structure, which is small and seldom changes: it tells nothing of the rest.
+    least = max(sizes, default=0) / 2
+    large = [number for number, size in enumerate(sizes) if size >= least]
+    if len(large) < MANY_CHUNKS:
+        return list(range(len(sizes)))
+    return sorted(_OWN_RANDOM.sample(large, LOOKED_AT_FIRST))
 
 
 def worth_reusing(objects: tuple[ObjectEntry, ...], wanted: Iterable[Chunk]) -> set[int]:
