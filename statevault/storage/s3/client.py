@@ -88,8 +88,15 @@ def client_settings(options: Mapping[str, Any]) -> dict[str, Any]:
         or os.environ.get("AWS_ENDPOINT_URL")
     )
     given = dict(options.get("config_kwargs") or {})
+    s3: dict[str, Any] = {}
     if endpoint and "amazonaws.com" not in endpoint:
-        given["s3"] = {"addressing_style": "path", **(given.get("s3") or {})}
+        s3["addressing_style"] = "path"
+    if endpoint.startswith("https:") if endpoint else options.get("use_ssl", True):
+        # TLS sees to it that what arrives is what was sent: botocore would hash each body once more to sign it, as it
+        # does not where S3's checksums are sent.
+        s3["payload_signing_enabled"] = False
+    if s3:
+        given["s3"] = {**s3, **(given.get("s3") or {})}
     config.update(given)
     return {"use_listings_cache": False, **options, "config_kwargs": config}
 
