@@ -175,7 +175,7 @@ def _commit_once(
     # one of the two sees the other.
     # Step 7 at the same time: whatever the fences say, a session with a marker protects nothing.
     with ThreadPoolExecutor(1, "statevault-session") as beside:
-        beside.submit(_end_session, storage, key)
+        ended = beside.submit(_end_session, storage, key)
         try:
             _check_fences(storage, key)
         except StorageError as error:
@@ -183,6 +183,7 @@ def _commit_once(
                 f"{key.state!r} is complete and committed; only whether a prune gave it up could not be seen"
             )
             raise
+        ended.result()
     try:
         deadline.check(saving)
     except StorageTimeoutError:

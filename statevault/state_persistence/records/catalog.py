@@ -19,6 +19,7 @@ from statevault.errors import (
     ObjectNotFoundError,
     StateNotFoundError,
     StatePrunedError,
+    StorageError,
     UnsupportedVersionError,
 )
 from statevault.format.keys import (
@@ -41,6 +42,7 @@ from statevault.storage import ObjectInfo, Storage
 __all__ = ["SETTLED_AFTER", "Catalog", "Listing"]
 
 _READERS = 16
+_OUR_FORMAT = FormatRecord().to_json()
 SETTLED_AFTER = timedelta(hours=1)
 """How old a marker is when nobody can put another one with the same time any more, whatever the clock's resolution."""
 
@@ -141,7 +143,7 @@ class Catalog:
             StorageError: The storage failed.
             FormatError: The store can't be read by this version, or is none, or has states but no ``format.json``.
         """
-        infos = {info.key: info for info in self._storage.list(VAULT)}
+        infos = self._list()
         keys = list(infos)
         self._oversized = {key for key, info in infos.items() if info.size > MAX_RECORD_SIZE}
         self._clock = storage_clock(infos.values())
@@ -299,6 +301,24 @@ class Catalog:
             self._markers.pop(key, None)
             self._readings.pop(key, None)
         self._packed.forget(keys)
+
+    def _list(self) -> dict[str, ObjectInfo]:
+        """LIST all records; at the first time, look at the format of the store meanwhile."""
+        if self._format_is_known:
+            return {info.key: info for info in self._storage.list(VAULT)}
+        with ThreadPoolExecutor(1, "statevault-format") as beside:
+            is_ours = beside.submit(self._begins_as_ours)
+            infos = {info.key: info for info in self._storage.list(VAULT)}
+        # All writers of this version write the same bytes. Whatever else it is, is read with care.
+        ours = FORMAT_KEY in infos and infos[FORMAT_KEY].size == len(_OUR_FORMAT)
+        self._format_is_known = ours and is_ours.result()
+        return infos
+
+    def _begins_as_ours(self) -> bool:
+        try:
+            return self._storage.get(FORMAT_KEY, 0, len(_OUR_FORMAT)) == _OUR_FORMAT
+        except StorageError:
+            return False
 
     def _read_format(self, info: ObjectInfo) -> None:
         if not self._format_is_known:
