@@ -310,8 +310,9 @@ class Catalog:
             is_ours = beside.submit(self._begins_as_ours)
             infos = {info.key: info for info in self._storage.list(VAULT)}
         # All writers of this version write the same bytes. Whatever else it is, is read with care.
+        begins_as_ours = is_ours.result()
         ours = FORMAT_KEY in infos and infos[FORMAT_KEY].size == len(_OUR_FORMAT)
-        self._format_is_known = ours and is_ours.result()
+        self._format_is_known = ours and begins_as_ours
         return infos
 
     def _begins_as_ours(self) -> bool:
