@@ -19,7 +19,20 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-__all__ = ["Call", "Choose", "Claim", "Exploration", "Key", "Program", "Store", "System", "Task", "run_alone", "then"]
+__all__ = [
+    "AnyOf",
+    "Call",
+    "Choose",
+    "Claim",
+    "Exploration",
+    "Key",
+    "Program",
+    "Store",
+    "System",
+    "Task",
+    "run_alone",
+    "then",
+]
 
 
 class Key(NamedTuple):
@@ -62,6 +75,31 @@ class Choose:
     """Not a call: the process may go on with any of the options."""
 
     options: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """One of several calls that are under way at the same time: whichever is answered first.
+
+    The answer is which one it was, and what it was told. Unlike with :class:`Choose`, it is not settled beforehand, so
+    that there are no states that differ only in what is going to be first.
+    """
+
+    calls: Mapping[str, Call]
+
+    @property
+    def kind(self) -> str:
+        """None that could be private: it is a step like any other."""
+        return ""
+
+    def outcomes(self, store: Store) -> Iterator[tuple[Store, tuple[str, Any]]]:
+        """Those of all the calls."""
+        for name, call in self.calls.items():
+            for after, answer in call.outcomes(store):
+                yield after, (name, answer)
+
+    def __str__(self) -> str:
+        return " or ".join(map(str, self.calls.values()))
 
 
 Program: TypeAlias = Generator["Call | Choose", Any, "Task"]
@@ -352,11 +390,13 @@ def run_alone(
         store: What lies in the store.
         task: What the process does.
         called: Told of each call.
-        choice: Which of the options it takes where it has a choice; the last one where there are not so many.
+        choice: Which of the options it takes where it has a choice; the last one where there are not so many. And in
+            which of the possible orders calls are answered that are under way at the same time.
 
     Returns:
         The store after it, and its last claim.
     """
+    order = choice
     while task.program is not None:
         generator = task.program(*task.arguments)
         answer: Any = None
@@ -368,6 +408,12 @@ def run_alone(
                 break
             if isinstance(call, Choose):
                 answer = call.options[: choice + 1][-1]
+            elif isinstance(call, AnyOf):
+                order, first = divmod(order, len(call.calls))
+                name, made = list(call.calls.items())[first]
+                called(made)
+                store, told = next(iter(made.outcomes(store)))
+                answer = name, told
             else:
                 called(call)
                 store, answer = next(iter(call.outcomes(store)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.protocol.explorer import Choose, Claim, Key, Program, Store, System, Task, run_alone, then
+from tests.protocol.explorer import AnyOf, Call, Choose, Claim, Key, Program, Store, System, Task, run_alone, then
 from tests.protocol.store import (
     Find,
     Put,
@@ -81,6 +81,30 @@ def test_every_choice_is_made() -> None:
 
     System(frozenset(), {"a": Task(decides)}, landings, remember).explore()
     assert reached == {frozenset(), frozenset({Key("chosen", "left")}), frozenset({Key("chosen", "right")})}
+
+
+def test_calls_at_the_same_time_are_answered_in_every_order() -> None:
+    def puts_all(left: frozenset[str]) -> Program:
+        first, answered = yield AnyOf({name: Put(Key("put", name)) for name in sorted(left)})
+        assert answered
+        return then(puts_all if len(left) > 1 else None, *([left - {first}] if len(left) > 1 else []))
+
+    reached: set[Store] = set()
+
+    def remember(store: Store, claims: Sequence[Claim | None]) -> None:
+        reached.add(store)
+
+    task = Task(puts_all, (frozenset("abc"),))
+    assert System(frozenset(), {"a": task}, landings, remember).explore().states == 8
+    assert {"".join(sorted(key.state for key in store)) for store in reached} == {
+        *("", "a", "b", "c", "ab", "ac", "bc", "abc")
+    }
+    orders = set()
+    for choice in range(6):
+        calls: list[Call] = []
+        run_alone(frozenset(), task, called=calls.append, choice=choice)
+        orders.add(tuple(map(str, calls)))
+    assert len(orders) == 6
 
 
 def test_a_put_without_an_answer_lands_now_or_later_or_never() -> None:

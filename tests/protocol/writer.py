@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
 
-from tests.protocol.explorer import Choose, Claim, Key, Program, then
+from tests.protocol.explorer import AnyOf, Claim, Key, Program, then
 from tests.protocol.store import Delete, Find, Put, marker, objects_of, session, tombstone
 
 __all__ = ["Writer"]
@@ -71,13 +70,17 @@ class Writer:
         return then(self.commit, own, reused, tries - 1) if tries > 1 else then(None)
 
     def look_for_fences(self, own: Key) -> Program:
-        """Steps 6 and 7, at the same time: in any order."""
-        is_fenced = False
-        for kind in (yield Choose(tuple(permutations(("abort", "tombstone", "session"))))):
-            if kind == "session":
-                yield Delete(own)
-            elif (yield Find(kind, self.here)):
-                is_fenced = True
+        """Steps 6 and 7, whose calls are made at the same time."""
+        return (yield from self.hear(own, frozenset({"abort", "tombstone", "session"}), is_fenced=False))
+
+    def hear(self, own: Key, left: frozenset[str], is_fenced: bool) -> Program:
+        """Steps 6 and 7, of whose calls some are left that have not been answered yet."""
+        first, told = yield AnyOf(
+            {kind: Delete(own) if kind == "session" else Find(kind, self.here) for kind in sorted(left)}
+        )
+        is_fenced |= first != "session" and bool(told)
+        if len(left) > 1:
+            return then(self.hear, own, left - {first}, is_fenced)
         return then(None, claim=None if is_fenced else Claim("acknowledged", self.state))
 
     def end(self, own: Key) -> Program:
