@@ -89,7 +89,7 @@ class AnyOf:
 
     @property
     def kind(self) -> str:
-        """None that could be private: it is a step like any other."""
+        """None: each has its own."""
         return ""
 
     def outcomes(self, store: Store) -> Iterator[tuple[Store, tuple[str, Any]]]:
@@ -158,13 +158,20 @@ def _settle(task: Task, store: Store, private: frozenset[str]) -> Iterator[tuple
                 yield call, None, store
                 return
             task = call
-        elif call.kind in private:
-            for after, answer in call.outcomes(store):
+        elif hidden := _hidden(call, private):
+            for after, answer in hidden.outcomes(store):
                 yield from _settle(task.answered(answer), after, private)
             return
         else:
             yield task, call, store
             return
+
+
+def _hidden(call: Call, private: frozenset[str]) -> Call | None:
+    """The call, or one of those that are under way, if no other process can notice it."""
+    if isinstance(call, AnyOf):
+        return next((AnyOf({name: one}) for name, one in call.calls.items() if one.kind in private), None)
+    return call if call.kind in private else None
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,10 @@ class Writer:
             {kind: Delete(own) if kind == "session" else Find(kind, self.here) for kind in sorted(left)}
         )
         is_fenced |= first != "session" and bool(told)
-        if len(left) > 1:
-            return then(self.hear, own, left - {first}, is_fenced)
+        # What the other look says makes no difference any more.
+        left = left & {"session"} - {first} if is_fenced else left - {first}
+        if left:
+            return then(self.hear, own, left, is_fenced)
         return then(None, claim=None if is_fenced else Claim("acknowledged", self.state))
 
     def end(self, own: Key) -> Program:
