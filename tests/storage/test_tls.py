@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import trustme
@@ -111,6 +112,49 @@ def test_what_tls_protects_is_not_hashed_for_the_signature_unless_that_is_asked_
     said = requests[-1].headers["X-Amz-Content-SHA256"]
     assert said == "UNSIGNED-PAYLOAD" if signs is None else len(said) == 64
     assert requests[-1].path == f"/{BUCKET}/root/key", "other options of S3 stay as they are"
+
+
+def config_file(folder: Path, lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "config").write_text(f"[default]\nregion = us-east-1\n{lines}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(folder / "config"))
+
+
+def test_what_a_configuration_file_says_of_the_signature_holds_as_well(
+    authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[ScriptedRequest] = []
+
+    def answer(request: ScriptedRequest) -> ScriptedAnswer:
+        requests.append(request)
+        return ScriptedAnswer(200, b"", {"ETag": '"e"'})
+
+    config_file(tmp_path, "s3 =\n  payload_signing_enabled = true", monkeypatch)
+    with scripted_server(answer, tls=server_context(authority)) as endpoint:
+        opened(endpoint, authority).put("key", b"x")
+    assert len(requests[-1].headers["X-Amz-Content-SHA256"]) == 64
+
+
+@pytest.mark.parametrize("said_in", ["client_kwargs", "file", "fsspec"])
+def test_whatever_says_that_there_is_no_tls_bodies_are_signed_then(
+    said_in: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[ScriptedRequest] = []
+
+    def answer(request: ScriptedRequest) -> ScriptedAnswer:
+        requests.append(request)
+        return ScriptedAnswer(200, b"", {"ETag": '"e"'})
+
+    options: dict[str, Any] = {"key": ACCESS_KEY, "secret": SECRET_KEY}
+    with scripted_server(answer) as endpoint:
+        if said_in == "client_kwargs":
+            options |= {"endpoint_url": "https://127.0.0.1:1", "client_kwargs": {"endpoint_url": endpoint}}
+        elif said_in == "file":
+            config_file(tmp_path, f"endpoint_url = {endpoint}\ns3 =\n  addressing_style = path", monkeypatch)
+        else:
+            monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": endpoint})
+            options["config_kwargs"] = {"s3": {"addressing_style": "path"}}
+        open_storage(f"s3://{BUCKET}/root", options, retry=None).put("key", b"x")
+    assert len(requests[-1].headers["X-Amz-Content-SHA256"]) == 64
 
 
 def test_an_answer_that_breaks_off_is_no_success(authority: Path) -> None:

@@ -88,15 +88,8 @@ def client_settings(options: Mapping[str, Any]) -> dict[str, Any]:
         or os.environ.get("AWS_ENDPOINT_URL")
     )
     given = dict(options.get("config_kwargs") or {})
-    s3: dict[str, Any] = {}
     if endpoint and "amazonaws.com" not in endpoint:
-        s3["addressing_style"] = "path"
-    if endpoint.startswith("https:") if endpoint else options.get("use_ssl", True):
-        # TLS sees to it that what arrives is what was sent: botocore would hash each body once more to sign it, as it
-        # does not where S3's checksums are sent.
-        s3["payload_signing_enabled"] = False
-    if s3:
-        given["s3"] = {**s3, **(given.get("s3") or {})}
+        given["s3"] = {"addressing_style": "path", **(given.get("s3") or {})}
     config.update(given)
     return {"use_listings_cache": False, **options, "config_kwargs": config}
 
@@ -118,10 +111,22 @@ def _connect(options: Any) -> Any:
         config=botocore.config.Config(**config),
         **{name: value for name, value in arguments.items() if value is not None},
     )
+    _sign_no_bodies_over_tls(client.meta)
     # It would wait before each body for the server's consent, for a second where a server gives none.
     client.meta.events.unregister("before-call.s3", botocore.handlers.add_expect_header)
     client.meta.events.register_first("needs-retry.s3.HeadBucket", _take_redirect_as_answer)
     return client
+
+
+def _sign_no_bodies_over_tls(meta: Any) -> None:
+    """Let TLS see to it that what arrives is what was sent.
+
+    botocore would hash each body once more to sign it, as it does not where S3's checksums are sent. Where the server
+    is, and what the user wants, is known only once the client is there: it asks files and the environment as well.
+    """
+    s3 = meta.config.s3 or {}
+    if meta.endpoint_url.startswith("https:") and s3.get("payload_signing_enabled") is None:
+        meta.config.s3 = {**s3, "payload_signing_enabled": False}
 
 
 def instant(said: Any) -> datetime:
