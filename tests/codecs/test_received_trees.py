@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import shutil
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 
@@ -27,7 +31,7 @@ def noise(size: int, seed: int = 0) -> NDArray[np.uint8]:
 def received(content: bytes, path: Path) -> ReceivedTree:
     tree = ReceivedTree(len(content))
     tree.memory[:] = content
-    tree.complete(lambda: digest(tree.memory) == digest(content))
+    tree.complete(lambda memory: digest(memory) == digest(content))
     path.write_bytes(tree.stub)
     return tree
 
@@ -83,6 +87,8 @@ def test_it_can_be_read_again_unless_what_it_gave_out_was_changed(tmp_path: Path
     first = read_tree(tmp_path / "tree", mapped=True)
     second = read_tree(tmp_path / "tree", mapped=True)
     assert np.array_equal(second, noise(MIB))
+    second[:] = 0  # nobody else's, as with a file
+    assert np.array_equal(first, noise(MIB))
     first[0] += 1
     for mapped in (False, True):
         with pytest.raises(FormatError, match=r"tree: somebody has read the file with mapped=True and has changed"):
@@ -90,6 +96,54 @@ def test_it_can_be_read_again_unless_what_it_gave_out_was_changed(tmp_path: Path
     first[0] -= 1
     assert np.array_equal(read_tree(tmp_path / "tree"), noise(MIB))
     tree.release()
+
+
+def test_a_read_under_way_is_neither_changed_nor_cut_off(tmp_path: Path) -> None:
+    tree = received_tree(noise(MIB), tmp_path)
+    with tree.reading(mapped=False) as source:
+        mapped = read_tree(tmp_path / "tree", mapped=True)
+        mapped[:] = 0
+        assert bytes(source.read(0, source.size)) == (tmp_path / "file").read_bytes()
+        tree.release()
+        assert bytes(source.read(0, source.size)) == (tmp_path / "file").read_bytes()
+        forgotten = tree.memory[:]
+    assert not any(forgotten)
+    with pytest.raises(FormatError, match="a load, which is over"), tree.reading(mapped=False):
+        pass
+
+
+def test_a_child_process_keeps_nothing_of_it(tmp_path: Path) -> None:
+    tree = received_tree(noise(MIB), tmp_path)
+    ours = tree.memory[:]
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with contextlib.suppress(FormatError):
+            status = 2 if any(ours) else 0
+            read_tree(tmp_path / "tree")
+            status = 3
+        os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert np.array_equal(read_tree(tmp_path / "tree"), noise(MIB))
+    tree.release()
+
+
+def test_memory_that_is_locked_is_released_as_well() -> None:
+    code = """
+import ctypes, sys
+from statevault.codecs.tree.received import ReceivedTree
+MCL_FUTURE = 2
+try:
+    assert ctypes.CDLL(None).mlockall(MCL_FUTURE) == 0
+    tree = ReceivedTree(2**20)
+except (AssertionError, OSError):
+    sys.exit(77)
+tree.release()
+"""
+    status = subprocess.run([sys.executable, "-c", code], check=False).returncode
+    if status == 77:
+        pytest.skip("this user may not lock so much memory")
+    assert status == 0
 
 
 def test_what_was_read_outlives_it_and_nothing_else_does(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
+from contextlib import nullcontext
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,8 @@ def write_tree(
             says, and not outside of one. A policy that forbids pickles wins over True.
         held: Whether a large file may be held in memory while a store saves a component, and later loads it, which
             is several times as fast: what lies at ``path`` then stands for it. Only :func:`read_tree` can read it,
-            and only until the state is published, or loaded; it may be renamed. Otherwise, and elsewhere, the file
-            is written as ever.
+            in this process, until the state is published, or loaded; it may be renamed. Otherwise, and elsewhere, the
+            file is written as ever.
 
     Raises:
         UnsupportedTypeError: A value can't be stored. The message names its path inside the object and its type.
@@ -90,8 +91,8 @@ def read_tree(
         mapped: False: tensors and arrays own their memory. True: large ones are private, writable
             (copy-on-write) views of the mapped file. That saves a copy where the values are copied elsewhere at
             once, as ``load_state_dict`` does. The file may be deleted meanwhile (its space is freed with the
-            last view), but must not be cut short. Where a load holds the file in memory, the views are that memory,
-            and whoever has changed them can't read the file once more.
+            last view), but must not be cut short. Where a load holds the file in memory, the first views are that
+            memory: whoever has changed them can't read the file once more.
 
     Raises:
         FormatError: This is no tree file, or is malformed in a way that no damage explains, or holds a class
@@ -107,9 +108,12 @@ def read_tree(
     with path.open("rb", buffering=0) as file:
         received = find_received(path)
         held = find_held(path) if received is None else None
+        opened = (
+            nullcontext(held or _File(file, mapped=mapped)) if received is None else received.reading(mapped=mapped)
+        )
         try:
-            source = held or _File(file, mapped=mapped) if received is None else received.source(mapped=mapped)
-            return decode_from(source, allow_pickle=pickles_allowed(allow_pickle, path), map_location=map_location)
+            with opened as source:
+                return decode_from(source, allow_pickle=pickles_allowed(allow_pickle, path), map_location=map_location)
         except StateVaultError as error:
             raise type(error)(f"{path}: {error}") from error
 

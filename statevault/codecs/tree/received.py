@@ -1,14 +1,17 @@
 """Tree files that a load receives into memory instead of writing them into a folder.
 
 As with those that are held for a save (:mod:`~statevault.codecs.tree.held`), a stub stands for each of them. Its memory
-serves once: what is read out of it mapped is that memory itself.
+serves mapped once: what is read out of it that way is that memory itself.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from statevault.codecs.buffers import copy_bytes
@@ -40,8 +43,11 @@ class ReceivedTree:
         self.stub = new_stub()
         self._block: mmap.mmap | None = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._memory = memoryview(self._block)
-        self._is_intact: Callable[[], bool] = lambda: False
+        self._is_intact: Callable[[memoryview], bool] = lambda content: False
+        self._lock = threading.Lock()
+        self._readers = 0
         self._is_given_away = False
+        self._is_released = False
         _all[self.stub] = self
 
     @property
@@ -49,38 +55,74 @@ class ReceivedTree:
         """Where its bytes belong."""
         return self._memory
 
-    def complete(self, is_intact: Callable[[], bool]) -> None:
+    def complete(self, is_intact: Callable[[memoryview], bool]) -> None:
         """Say that all bytes are there.
 
         Args:
-            is_intact: Whether they still are what they were.
+            is_intact: Whether a copy of them is what they were.
         """
         self._is_intact = is_intact
 
-    def source(self, *, mapped: bool) -> ByteSource:
-        """Its bytes, to be decoded.
+    @contextmanager
+    def reading(self, *, mapped: bool) -> Iterator[ByteSource]:
+        """Its bytes, to be decoded meanwhile: nobody changes them or gives them back.
 
         Args:
-            mapped: Give the memory of large segments away. Whoever gets it may change it, so that it is looked at
-                before anybody reads it again.
+            mapped: Give the memory of large segments away, to the first who asks for it while nobody else reads. Who
+                has it may change it: all others get a copy from then on.
 
         Raises:
-            FormatError: What was given away was changed.
+            FormatError: What was given away was changed, or the load is over.
         """
-        if self._is_given_away and not self._is_intact():
-            raise FormatError(
-                "somebody has read the file with mapped=True and has changed what that gave out, which was the file "
-                "itself: read it once, or without mapped=True"
-            )
-        self._is_given_away |= mapped
-        return _Source(self._memory, mapped=mapped)
+        with self._lock:
+            if self._is_released:
+                raise FormatError("it was held in memory for a load, which is over")
+            memory, was_given_away = self._memory, self._is_given_away
+            gives_away = mapped and not was_given_away and not self._readers
+            self._is_given_away |= gives_away
+            self._readers += 1
+        try:
+            if was_given_away:
+                memory = self._intact_copy()
+            yield _Source(memory, mapped=gives_away or (mapped and was_given_away))
+        finally:
+            self._end_reading()
 
     def release(self) -> None:
         """Hold nothing any more: the load is over. What was given away stays for as long as somebody has it."""
         _all.pop(self.stub, None)
+        with self._lock:
+            self._is_released = True
+            if not self._readers:
+                self._drop()
+
+    def leave_to_the_parent(self) -> None:
+        """Hold nothing in a child process, which would keep for its life what the load gives back."""
+        self._lock = threading.Lock()  # a thread that is not here may have held it
+        self._readers = 0
+        self.release()
+
+    def _end_reading(self) -> None:
+        with self._lock:
+            self._readers -= 1
+            if self._is_released and not self._readers:
+                self._drop()
+
+    def _intact_copy(self) -> memoryview:
+        # The copy is what is looked at: whoever has the memory may change it at any time.
+        copy = memoryview(bytearray(self._memory))
+        if not self._is_intact(copy):
+            raise FormatError(
+                "somebody has read the file with mapped=True and has changed what that gave out, which was the file "
+                "itself: read it once, or without mapped=True"
+            )
+        return copy
+
+    def _drop(self) -> None:
         if self._block is not None and not self._is_given_away:
             # At once, and not when the last view is gone: the traceback of an error that broke the load has some.
-            self._block.madvise(mmap.MADV_DONTNEED)
+            with suppress(OSError):  # memory that is locked (mlockall) waits for that
+                self._block.madvise(mmap.MADV_DONTNEED)
         self._block, self._memory = None, memoryview(b"")
 
 
@@ -112,3 +154,11 @@ def find_received(path: Path) -> ReceivedTree | None:
     """The tree that was received for a load which goes on, if a file is the stub of one."""
     stub = read_stub(path)
     return None if stub is None else _all.get(stub)
+
+
+def _leave_all_to_the_parent() -> None:
+    for tree in list(_all.values()):
+        tree.leave_to_the_parent()
+
+
+os.register_at_fork(after_in_child=_leave_all_to_the_parent)

@@ -49,7 +49,7 @@ class ReceivedTrees:
             target: Where each file would lie.
         """
         for file, tree in self._trees:
-            tree.complete(partial(_is_intact, file, tree.memory))
+            tree.complete(partial(_is_intact, file))
             target(file).write_bytes(tree.stub)
 
     def release(self) -> None:

@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import re
+import resource
 import secrets
 import shutil
 import stat
@@ -279,4 +280,9 @@ def _available_memory() -> int:
     for limit, used in _CGROUPS:  # what a container may use, not its host
         with suppress(OSError, ValueError):
             available = min(available, int(limit.read_text()) - int(used.read_text()))
+    most, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if most != resource.RLIM_INFINITY:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        # Threads reserve much more of this than they use.
+        available = min(available, (most - pages * resource.getpagesize()) // 2)
     return max(available, 0)
