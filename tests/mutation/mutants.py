@@ -15,6 +15,8 @@ _PRUNE = "state_persistence/pruning/prune.py"
 _REMOVAL = "state_persistence/pruning/removal.py"
 _PINS = "state_persistence/pruning/pins.py"
 _COMMIT = "state_persistence/publish/commit.py"
+_ENDING = "state_persistence/publish/ending.py"
+_GIVING_UP = "state_persistence/publish/giving_up.py"
 _UPLOAD = "state_persistence/publish/upload.py"
 _COLLECTION = "state_persistence/pruning/collection.py"
 _CATALOG = "state_persistence/records/catalog.py"
@@ -57,12 +59,13 @@ MUTANTS = (
         "the session after the look at the base",
         _COMMIT,
         "    _put_session(storage, session)\n"
-        "    if request.name is not None or not names.are_fine:\n"
+        "    may_clash = request.name is not None or not names.are_fine\n"
+        "    if may_clash:\n"
         "        try:\n"
         "            _check_still_free(storage, catalog, key)\n"
         "        except Exception:\n"
         "            # Nothing else was put yet, and what lies there may be somebody's.\n"
-        "            _drop_session(storage, session)\n"
+        "            drop_session(storage, session)\n"
         "            raise\n"
         "    # Step 3: only after the session. A prune that did not see it has put the tombstone of the base before. (A marker\n"
         "    # goes only where there is a tombstone, which stays for longer than any writer lives.)\n"
@@ -76,6 +79,7 @@ MUTANTS = (
         "            base_is_gone=lambda: base is not None and catalog.is_tombstoned(base.key),\n",
         "    gone = base is not None and catalog.is_tombstoned(base.key)\n"
         "    _put_session(storage, session)\n"
+        "    may_clash = True\n"
         "    try:\n"
         "        content = upload_files(\n"
         "            storage,\n"
@@ -109,8 +113,8 @@ MUTANTS = (
     Mutant(
         "no look at the sizes of what was put",
         _COMMIT,
-        "                checked.result()\n",
-        "                pass\n",
+        "        checked.result()\n    return record",
+        "    return record",
         ("test_crash_points.py", "test_meddling.py"),
     ),
     Mutant(
@@ -136,23 +140,26 @@ MUTANTS = (
     ),
     Mutant(
         "no look at the fences after the marker",
-        _COMMIT,
-        "        try:\n            _check_fences(storage, key)\n        except StorageError as error:\n",
-        "        try:\n            pass\n        except StorageError as error:\n",
+        _ENDING,
+        "            check_fences(storage, key)\n",
+        "            pass\n",
         ("test_prune.py",),
     ),
     Mutant(
         "the abort is no fence",
-        _COMMIT,
-        "    fences = (abort_key(key.state), tombstone_key(*key))\n",
-        "    fences = (tombstone_key(*key),)\n",
+        _ENDING,
+        "        found = _tried(partial(storage.exists, tombstone_key(*key))), _tried(look.result)\n",
+        "        found = (_tried(partial(storage.exists, tombstone_key(*key))),)\n",
         ("test_prune.py",),
     ),
     Mutant(
         "the fences before the marker",
         _COMMIT,
-        "    _put_marker(storage, key, marker)\n    # Step 6",
-        "    _check_fences(storage, key)\n    _put_marker(storage, key, marker)\n    storage = _Blind(storage)\n    # Step 6",
+        "    _put_marker(storage, key, marker)\n    end_save(storage, key, deadline, writer=request.writer)\n",
+        "    from statevault.state_persistence.publish.ending import check_fences\n"
+        "    check_fences(storage, key)\n"
+        "    _put_marker(storage, key, marker)\n"
+        "    storage.delete([session_key(key.state)])\n",
         ("test_prune.py",),
     ),
     Mutant(
@@ -164,14 +171,14 @@ MUTANTS = (
     ),
     Mutant(
         "a writer that stood still leaves its marker",
-        _COMMIT,
-        '        put_tombstone(storage, key, by=request.writer, reason="its save took too long")\n',
-        "",
+        _ENDING,
+        '            put_tombstone(storage, key, by=writer, reason="its save took too long")\n',
+        "            pass\n",
         ("test_prune.py",),
     ),
     Mutant(
         "a save that fails leaves no tombstone",
-        _COMMIT,
+        _GIVING_UP,
         '        put_tombstone(storage, key, by=session.writer, reason=f"its save failed: {type(error).__name__}")\n',
         "",
         ("test_crash_points.py", "test_store.py", "test_meddling.py"),

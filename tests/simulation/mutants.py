@@ -54,9 +54,9 @@ MUTANTS: dict[str, Mutant] = {
         "publish.commit",
         (
             (
-                "    _put_session(storage, session)\n    if ",
+                "    _put_session(storage, session)\n    may_clash",
                 "    gone = base is not None and catalog.is_tombstoned(base.key)\n"
-                "    _put_session(storage, session)\n    if ",
+                "    _put_session(storage, session)\n    may_clash",
             ),
             (
                 "base_is_gone=lambda: base is not None and catalog.is_tombstoned(base.key),",
@@ -64,7 +64,9 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ),
     ),
-    "there is no session": Mutant("publish.commit", (("    _put_session(storage, session)\n    if ", "    if "),)),
+    "there is no session": Mutant(
+        "publish.commit", (("    _put_session(storage, session)\n    may_clash", "    may_clash"),)
+    ),
     "the session does not name the base": Mutant(
         "publish.commit", (("base=None if base is None else base.key.state,", "base=None,"),)
     ),
@@ -102,15 +104,20 @@ MUTANTS: dict[str, Mutant] = {
         (("if error.transient and _is_there(storage, commit_key(*key), marker):", "if error.transient:"),),
     ),
     "the fences are not looked at": Mutant(
-        "publish.commit",
-        (("if any(run_all(pool, storage.exists, fences)):", "if any(run_all(pool, storage.exists, ())):"),),
+        "publish.ending",
+        (("    if True in found:", "    if None in found:"),),
     ),
     "the abort is not looked for": Mutant(
-        "publish.commit",
-        (("fences = (abort_key(key.state), tombstone_key(*key))", "fences = (tombstone_key(*key),)"),),
+        "publish.ending",
+        (
+            (
+                "_tried(partial(storage.exists, tombstone_key(*key))), _tried(look.result)",
+                "(_tried(partial(storage.exists, tombstone_key(*key))),)",
+            ),
+        ),
     ),
     "a failed save leaves no tombstone": Mutant(
-        "publish.commit",
+        "publish.giving_up",
         (("        put_tombstone(storage, key, by=session.writer, reason=", "        _logger.debug("),),
     ),
     "sequences are counted from markers alone": Mutant(
@@ -124,7 +131,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a name is not looked at again": Mutant(
         "publish.commit",
-        (("if request.name is not None or not names.are_fine:", "if request.name is not None and not key:"),),
+        (("may_clash = request.name is not None or not names.are_fine", "may_clash = False"),),
     ),
     # -- pruning
     "a prune of a dead writer puts no abort": Mutant(

@@ -7,10 +7,9 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from pydantic import JsonValue
 
@@ -20,19 +19,15 @@ from statevault.errors import (
     ObjectExistsError,
     SaveFencedError,
     StateExistsError,
-    StateVaultError,
     StorageError,
-    StorageTimeoutError,
 )
 from statevault.format.keys import (
     MAX_SEQUENCE,
     StateKey,
-    abort_key,
     commit_key,
     manifest_key,
     session_key,
     state_prefix,
-    tombstone_key,
 )
 from statevault.format.manifest import Manifest
 from statevault.format.records import (
@@ -41,14 +36,15 @@ from statevault.format.records import (
     ManifestRef,
     SessionRecord,
 )
-from statevault.state_persistence.concurrency.parallel import run_all
+from statevault.state_persistence.concurrency.beside import Beside
 from statevault.state_persistence.content.chunk_encoding import Compression
+from statevault.state_persistence.publish.ending import end_save
+from statevault.state_persistence.publish.giving_up import drop_session, give_up
 from statevault.state_persistence.publish.names import StateNames
 from statevault.state_persistence.publish.reuse import Base
-from statevault.state_persistence.publish.upload import StateContent, check_objects, object_keys, upload_files
+from statevault.state_persistence.publish.upload import StateContent, check_objects, upload_files
 from statevault.state_persistence.records.catalog import Catalog
 from statevault.state_persistence.records.deadline import Deadline
-from statevault.state_persistence.records.tombstones import put_tombstone
 from statevault.state_persistence.snapshot.snapshot import Snapshot
 from statevault.storage import Storage
 
@@ -126,7 +122,6 @@ def _commit_once(
     if listing.last_sequence >= MAX_SEQUENCE:
         raise FormatError(f"{storage.url} has a state with the last sequence number there is: use a new store")
     key = StateKey(listing.last_sequence + 1, _choose_name(listing.names, names, request))
-    saving = f"the save of {key.state!r} to {storage.url}"
     base = request.find_base(listing.visible)
     # Step 2: the session, before any data: a prune that lists data after it also lists the session, and keeps what the
     # base needs.
@@ -138,12 +133,13 @@ def _commit_once(
         started_at=datetime.now(UTC),
     )
     _put_session(storage, session)
-    if request.name is not None or not names.are_fine:
+    may_clash = request.name is not None or not names.are_fine
+    if may_clash:
         try:
             _check_still_free(storage, catalog, key)
         except Exception:
             # Nothing else was put yet, and what lies there may be somebody's.
-            _drop_session(storage, session)
+            drop_session(storage, session)
             raise
     # Step 3: only after the session. A prune that did not see it has put the tombstone of the base before. (A marker
     # goes only where there is a tombstone, which stays for longer than any writer lives.)
@@ -157,39 +153,21 @@ def _commit_once(
             base_is_gone=lambda: base is not None and catalog.is_tombstoned(base.key),
             compression=request.compression,
         )
-        with ThreadPoolExecutor(1, "statevault-check") as beside:
-            checked = beside.submit(check_objects, storage, key.state, content)
-            try:
-                record, manifest = _put_manifest(storage, key, content, request, base)
-            finally:
-                # If both fail: whose folder it is decides what may be taken back.
-                checked.result()
+        put_manifest = partial(_put_manifest, storage, key, content, request, base)
+        if may_clash:
+            # Another writer of the name is noticed by what it has put, its manifest too: that must still be its own.
+            check_objects(storage, key.state, content)
+            record, manifest = put_manifest()
+        else:
+            record, manifest = _put_beside_check(storage, key, content, put_manifest)
         marker = _checked_marker(record)
-        deadline.check(saving)
+        deadline.check(f"the save of {key.state!r} to {storage.url}")
     except Exception as error:
-        _give_up(storage, session, request.snapshot, error)
+        give_up(storage, session, request.snapshot, error)
         raise
     # Step 5: with this put the state exists. Nothing it needs may come after.
     _put_marker(storage, key, marker)
-    # Step 6: only after the marker. A prune writes its abort first and looks for the marker after, so at least
-    # one of the two sees the other.
-    # Step 7 at the same time: whatever the fences say, a session with a marker protects nothing.
-    with ThreadPoolExecutor(1, "statevault-session") as beside:
-        ended = beside.submit(_end_session, storage, key)
-        try:
-            _check_fences(storage, key)
-        except StorageError as error:
-            error.add_note(
-                f"{key.state!r} is complete and committed; only whether a prune gave it up could not be seen"
-            )
-            raise
-        ended.result()
-    try:
-        deadline.check(saving)
-    except StorageTimeoutError:
-        # An abort may have come and gone while this process stood still, and data with it: pinned or not, it is dead.
-        put_tombstone(storage, key, by=request.writer, reason="its save took too long")
-        raise
+    end_save(storage, key, deadline, writer=request.writer)
     _logger.info(
         "Saved %s to %s: %d files, %d bytes (%d uploaded) in %.2f s",
         key.state,
@@ -202,48 +180,20 @@ def _commit_once(
     return record, manifest
 
 
-def _end_session(storage: Storage, key: StateKey) -> None:
-    """Delete the session of a save that has its marker. The save is acknowledged whether or not this succeeds."""
-    with suppress(StorageError):
-        storage.delete([session_key(key.state)])
-
-
-def _give_up(storage: Storage, session: SessionRecord, snapshot: Snapshot, error: Exception) -> None:
-    """Take back what a save has put that failed before its marker was tried, as far as the storage allows.
-
-    A disk that is full should not stay full of debris until the next prune.
-
-    Raises:
-        SaveFencedError: The save failed because a prune took its writer for dead, and its data away.
-    """
-    key = StateKey(session.sequence, session.state)
-    if isinstance(error, StateExistsError):
-        # What lies in the folder is somebody's own: it must neither be deleted nor be marked as dead.
-        _drop_session(storage, session)
-        return
-    try:
-        _check_fences(storage, key)
-        if storage.get(session_key(key.state)) != session.to_json() or storage.exists(commit_key(*key)):
-            return  # another writer has the name: what lies there is its own
-        # First the data, which may be what fills the disk, and only what this save can have put.
-        storage.delete([*object_keys(key.state, snapshot), manifest_key(key.state)])
-        # The tombstone names the state for the sake of puts that land later: a collection finds them by it. Only with
-        # it in place may the session go.
-        put_tombstone(storage, key, by=session.writer, reason=f"its save failed: {type(error).__name__}")
-        storage.delete([session_key(key.state)])
-    except SaveFencedError as fenced:
-        raise fenced from error
-    except StateVaultError as left_over:
-        _logger.debug("debris of the failed save of %s is left to a prune: %s", key.state, left_over)
-
-
-def _drop_session(storage: Storage, session: SessionRecord) -> None:
-    """Delete the session of a save that has put nothing else, if it is still its own."""
-    try:
-        if storage.get(session_key(session.state)) == session.to_json():
-            storage.delete([session_key(session.state)])
-    except StateVaultError as left_over:
-        _logger.debug("the session of %s is left to a prune: %s", session.state, left_over)
+def _put_beside_check(
+    storage: Storage, key: StateKey, content: StateContent, put_manifest: Callable[[], tuple[CommitRecord, Manifest]]
+) -> tuple[CommitRecord, Manifest]:
+    """Check what was put, and put the manifest meanwhile, which is nobody else's."""
+    check = partial(check_objects, storage, key.state, content, ignored=manifest_key(key.state))
+    with Beside(check, "statevault-check") as checked:
+        try:
+            record, manifest = put_manifest()
+        except Exception:
+            # If both fail: whose folder it is decides what may be taken back.
+            checked.result()
+            raise
+        checked.result()
+    return record, manifest
 
 
 def _choose_name(taken: set[str], names: StateNames, request: SaveRequest) -> str:
@@ -316,20 +266,6 @@ def _put_manifest(
         manifest=ManifestRef(length=len(stored), size=len(packed), digest=digest(stored).hex()),
     )
     return record, manifest
-
-
-def _check_fences(storage: Storage, key: StateKey) -> None:
-    """Check that no prune has given the save up.
-
-    Raises:
-        SaveFencedError: One has.
-    """
-    fences = (abort_key(key.state), tombstone_key(*key))
-    with ThreadPoolExecutor(len(fences), "statevault-fences") as pool:
-        if any(run_all(pool, storage.exists, fences)):
-            raise SaveFencedError(
-                f"the save of {key.state!r} to {storage.url} was given up by a prune that took its writer for dead"
-            )
 
 
 def _checked_marker(record: CommitRecord) -> bytes:

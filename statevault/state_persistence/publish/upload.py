@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from statevault.errors import StateExistsError, StorageError
-from statevault.format.keys import folder_of, manifest_key, state_prefix
+from statevault.format.keys import folder_of, state_prefix
 from statevault.format.manifest import DirectoryEntry, FileEntry, ObjectEntry, file_flags
 from statevault.state_persistence.concurrency.parallel import run_all
 from statevault.state_persistence.content.chunk_encoding import Compression
@@ -195,20 +195,21 @@ def object_keys(state: str, snapshot: Snapshot) -> list[str]:
     return [key for file in snapshot.files if file.size for key in names[file.logical_path].all_keys(state)]
 
 
-def check_objects(storage: Storage, state: str, content: StateContent) -> None:
+def check_objects(storage: Storage, state: str, content: StateContent, *, ignored: str = "") -> None:
     """Compare what :func:`upload_files` has put with what is there. A backend that lies must not get a commit marker.
 
     Args:
         storage: Where.
-        state: The name of the state. Its manifest may be there or not.
+        state: The name of the state.
         content: What was put.
+        ignored: A key of which nothing is known.
 
     Raises:
         StateExistsError: Something else lies in the state's folder: another writer's, or somebody's own.
         StorageError: Something is missing, or of another size.
     """
     found = {info.key: info.size for info in storage.list(state_prefix(state))}
-    found.pop(manifest_key(state), None)
+    found.pop(ignored, None)
     for entry in content.new:
         if found.pop(entry.key, None) != entry.size:
             raise StorageError(

@@ -36,6 +36,7 @@ from statevault.format.keys import (
     tombstone_key,
 )
 from statevault.format.records import MAX_RECORD_SIZE, CommitRecord, FormatRecord
+from statevault.state_persistence.concurrency.beside import Beside
 from statevault.state_persistence.records.packed_markers import PackedMarkers, storage_clock
 from statevault.storage import ObjectInfo, Storage
 
@@ -306,11 +307,10 @@ class Catalog:
         """LIST all records; at the first time, look at the format of the store meanwhile."""
         if self._format_is_known:
             return {info.key: info for info in self._storage.list(VAULT)}
-        with ThreadPoolExecutor(1, "statevault-format") as beside:
-            is_ours = beside.submit(self._begins_as_ours)
+        with Beside(self._begins_as_ours, "statevault-format") as look:
             infos = {info.key: info for info in self._storage.list(VAULT)}
+            begins_as_ours = look.result()
         # All writers of this version write the same bytes. Whatever else it is, is read with care.
-        begins_as_ours = is_ours.result()
         ours = FORMAT_KEY in infos and infos[FORMAT_KEY].size == len(_OUR_FORMAT)
         self._format_is_known = ours and begins_as_ours
         return infos
