@@ -23,15 +23,21 @@ KIB = 1024
 
 
 @given(st.lists(st.sampled_from([1, 100, KIB - 1, KIB]), max_size=2 * MANY_CHUNKS))
-def test_all_chunks_of_a_small_file_are_looked_at_and_some_large_ones_of_a_large_one(sizes: list[int]) -> None:
+def test_all_chunks_of_a_small_file_are_looked_at_and_some_of_a_large_one(sizes: list[int]) -> None:
     looked_at = looked_at_first(sizes)
     assert looked_at == sorted(set(looked_at))
-    large = {number for number, size in enumerate(sizes) if size >= max(sizes) / 2}
-    if len(large) < MANY_CHUNKS:
+    if len(sizes) < MANY_CHUNKS:
         assert looked_at == list(range(len(sizes)))
     else:
-        assert len(looked_at) == LOOKED_AT_FIRST
-        assert large >= set(looked_at)
+        assert 1 <= len(looked_at) <= LOOKED_AT_FIRST
+        assert set(range(1, len(sizes))) >= set(looked_at)
+
+
+def test_each_byte_is_as_likely_to_be_looked_at_whatever_the_size_of_its_chunk() -> None:
+    large, small = [KIB] * MANY_CHUNKS, [KIB // 4] * (4 * MANY_CHUNKS)
+    looked_at = [number for _ in range(200) for number in looked_at_first([1, *large, *small])]
+    of_large = sum(number <= MANY_CHUNKS for number in looked_at)
+    assert 0.35 < of_large / len(looked_at) < 0.6  # chunks that are hit twice count once
 
 
 def test_they_are_others_each_time() -> None:
@@ -89,3 +95,19 @@ def test_either_all_that_is_known_is_found_or_nothing_that_was_looked_at(
         body.reuse_only({0})
         sent = b"".join(bytes(piece) for piece in body)
     assert sent == b"".join(piece for number, piece in enumerate(pieces) if number not in found)
+
+
+class Known(Counted):
+    """As of a copy, whose manifest says the digests."""
+
+    digests_are_known = True
+
+
+def test_where_digests_are_known_all_are_looked_at(tmp_path: Path) -> None:
+    pieces = [number.to_bytes(4, "big") * 16 for number in range(400)]
+    (tmp_path / "file").write_bytes(b"".join(pieces))
+    known = {digest(pieces[7]): Chunk(0, 7, 64, 64, digest(pieces[7]), ENCODING_PLAIN)}
+    with ThreadPoolExecutor(2) as encoders:
+        body = body_of(tmp_path / "file", encoders)
+        body._content = Known(tmp_path / "file", 6400 * 4, name="file", encoders=encoders)
+        assert [chunk.offset for chunk in body.find(known)] == [7]

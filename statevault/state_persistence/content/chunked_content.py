@@ -46,6 +46,11 @@ class ChunkedContent(ABC):
         """No: they are raw."""
         return False
 
+    @property
+    def digests_are_known(self) -> bool:
+        """What has to be hashed is not."""
+        return False
+
     def digests(self, chunks: Sequence[int]) -> Iterator[bytes]:
         """Hash some of the chunks."""
         with self._open() as read:

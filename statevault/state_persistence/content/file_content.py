@@ -44,6 +44,10 @@ class FileContent(Protocol):
     def is_shuffled(self) -> bool:
         """Whether some of them may be given as byte planes whatever is asked for."""
 
+    @property
+    def digests_are_known(self) -> bool:
+        """Whether nothing has to be read for them."""
+
     def digests(self, chunks: Sequence[int]) -> Iterator[bytes]:
         """BLAKE3 of some of the chunks; they may have to be read for that.
 

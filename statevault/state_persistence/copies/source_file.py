@@ -98,6 +98,11 @@ class SourceFile:
         """The size of each chunk in bytes: it is cut as it was, so that the digest of the file stays the same."""
         return [chunk.size for chunk in self.entry.chunks]
 
+    @property
+    def digests_are_known(self) -> bool:
+        """The manifest says them."""
+        return True
+
     def digests(self, chunks: Sequence[int]) -> Iterator[bytes]:
         """What the manifest says; nothing is read."""
         return (self.entry.chunks[number].digest for number in chunks)

@@ -59,10 +59,11 @@ class FileBody:
         Of a large file some are looked at first. If none of them is known the file has changed all over, as that of a
         model in training does, and is sent at once: its chunks are hashed on the way.
         """
-        first = looked_at_first(self._sizes)
+        everything = range(len(self._sizes))
+        first = everything if self._content.digests_are_known else looked_at_first(self._sizes)
         digests = dict(zip(first, self._content.digests(first), strict=True))
         if any(digest in known for digest in digests.values()):
-            rest = [number for number in range(len(self._sizes)) if number not in digests]
+            rest = [number for number in everything if number not in digests]
             digests |= zip(rest, self._content.digests(rest), strict=True)
         for number, digest in digests.items():
             self._reused[number] = known.get(digest)

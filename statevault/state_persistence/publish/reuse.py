@@ -9,8 +9,10 @@ could grow without bound is bounded here: the dead bytes that references keep al
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Self
 
 from statevault.format.keys import StateKey, folder_of
@@ -35,7 +37,7 @@ MAX_FOLDERS = 128
 MANY_CHUNKS = 256
 """Of a file with so many chunks not all are looked at, unless that is worth it."""
 LOOKED_AT_FIRST = 64
-"""How many are looked at to find that out."""
+"""So many places of it are looked at to find that out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,9 @@ class Base:
 def looked_at_first(sizes: Sequence[int]) -> list[int]:
     """Which chunks of a file tell whether it is worth to look at all of them.
 
-    A few from all over a large file, others each time. The more of it is unchanged, the less likely is it that none of
-    them is: what is sent in vain is 0.6 % of the file on the average where that is worst, which is where 1.6 % of it
-    are unchanged.
+    Those at a few places of a large file, others each time. The more of its bytes are unchanged, the less likely is it
+    that none of these is: what is sent in vain is 0.6 % of the file on the average where that is worst, which is where
+    1.6 % of it are unchanged.
 
     Args:
         sizes: That of each chunk, in bytes.
@@ -75,12 +77,13 @@ def looked_at_first(sizes: Sequence[int]) -> list[int]:
     Returns:
         Their numbers, ascending; all of them, unless there are many.
     """
-    # The first chunk of a tree holds its structure, which is small and seldom changes: it tells nothing of the rest.
-    least = max(sizes, default=0) / 2
-    large = [number for number, size in enumerate(sizes) if size >= least]
-    if len(large) < MANY_CHUNKS:
+    if len(sizes) < MANY_CHUNKS:
         return list(range(len(sizes)))
-    return sorted(_OWN_RANDOM.sample(large, LOOKED_AT_FIRST))
+    # By places, so that bytes count and not chunks. The first chunk of a tree holds its structure, which is small and
+    # seldom changes: it tells nothing of the rest.
+    ends = list(accumulate(sizes))
+    places = (_OWN_RANDOM.randrange(ends[0], ends[-1]) for _ in range(LOOKED_AT_FIRST))
+    return sorted({bisect_right(ends, place) for place in places})
 
 
 def worth_reusing(objects: tuple[ObjectEntry, ...], wanted: Iterable[Chunk]) -> set[int]:
