@@ -57,6 +57,15 @@ class SpoolView:
         """The others, oldest first."""
         return [record for record in self.records if self.ledger.is_done(record)]
 
+    @property
+    def with_waiting_pins(self) -> list[tuple[CommitRecord, str]]:
+        """Those of them whose pins may not be at the remote yet, with their names there."""
+        return [
+            (record, name)
+            for record in self.done
+            if self.ledger.done[record.state].pins_wait and (name := self.remote_name(record)) is not None
+        ]
+
     def remote_name(self, record: CommitRecord) -> str | None:
         """The name of a state at the remote; None if it is not known to be there."""
         return self.ledger.done[record.state].state if self.ledger.is_done(record) else None
@@ -142,6 +151,16 @@ class SpoolFolder:
         """
         return [StateKey(record.sequence, record.state) for record in self.view().pending]
 
+    def unfinished_keys(self) -> list[StateKey]:
+        """The states that are to be replicated, and those whose pins are.
+
+        Raises:
+            StorageError: And the others of :meth:`view`.
+        """
+        view = self.view()
+        records = [*(record for record, _ in view.with_waiting_pins), *view.pending]
+        return [StateKey(record.sequence, record.state) for record in records]
+
     def note_copying(self, state: str | None, *, by: str) -> None:
         """Note which state is being copied, so that nobody drops it; for the process that replicates.
 
@@ -157,7 +176,7 @@ class SpoolFolder:
             self._ledger.write(record.model_copy(update={"copying": state, "writer": by}))
 
     def note_done(self, record: CommitRecord, remote_name: str | None) -> None:
-        """Note that nothing is to be replicated of a state any more; for the process that replicates.
+        """Note that nothing is to be replicated of a state any more but its pins; for the process that replicates.
 
         Args:
             record: Its marker in the spool.
@@ -167,8 +186,21 @@ class SpoolFolder:
             StorageError: The disk failed.
         """
         visible = {key.state for key in self.side.catalog.listing().visible}
-        done = DoneState(manifest=record.manifest.digest, state=remote_name)
+        done = DoneState(manifest=record.manifest.digest, state=remote_name, pins_wait=remote_name is not None)
         self._ledger.write(self._ledger.read().with_done(record.state, done, among=visible))
+
+    def note_pinned(self, record: CommitRecord) -> None:
+        """Note that the pins of a state are at the remote; for the process that replicates.
+
+        Args:
+            record: Its marker in the spool.
+
+        Raises:
+            StorageError: The disk failed.
+        """
+        ledger = self._ledger.read()
+        if ledger.is_done(record) and ledger.done[record.state].pins_wait:
+            self._ledger.write(ledger.with_pins(record.state))
 
     def commit(self, names: StateNames, request: SaveRequest) -> tuple[CommitRecord, Manifest]:
         """Publish a snapshot in the spool. On a full disk, states are dropped until it fits, but never the newest.

@@ -34,12 +34,14 @@ class DoneState(BaseModel):
     Attributes:
         manifest: The digest of its manifest in the spool.
         state: Its name at the remote; None if it could not be replicated.
+        pins_wait: Whether it may have been pinned in the spool at the last moment, and not at the remote yet.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     manifest: str
     state: StateName | None = None
+    pins_wait: bool = False
 
 
 class LedgerRecord(Record):
@@ -70,6 +72,11 @@ class LedgerRecord(Record):
             renamed[state] = done.state
         newest = dict(list(renamed.items())[-_REMEMBERED_NAMES:])
         return self.model_copy(update={"done": {**kept, state: done}, "renamed": newest})
+
+    def with_pins(self, state: str) -> Self:
+        """The record once the pins of a state, which is done, are at the remote."""
+        pinned = self.done[state].model_copy(update={"pins_wait": False})
+        return self.model_copy(update={"done": {**self.done, state: pinned}})
 
     def is_done(self, record: CommitRecord) -> bool:
         """Whether nothing is to be replicated of a state of the spool."""

@@ -21,10 +21,8 @@ from pathlib import Path
 
 from statevault.errors import (
     InvalidNameError,
-    PinConflictError,
     SaveFencedError,
     SaveTimeoutError,
-    StateNotFoundError,
     StateVaultError,
     StorageError,
 )
@@ -32,9 +30,7 @@ from statevault.format.keys import VAULT, StateKey
 from statevault.format.records import CommitRecord
 from statevault.state_persistence.concurrency.patience import Patience
 from statevault.state_persistence.copies.copying import CopiedState, CopySide, copy_states
-from statevault.state_persistence.pruning.pins import pin_state
-from statevault.state_persistence.pruning.prune import prune
-from statevault.state_persistence.records.catalog import Catalog
+from statevault.state_persistence.spool.arrivals import Arrivals
 from statevault.state_persistence.spool.bandwidth import PacedStorage, TokenBucket
 from statevault.state_persistence.spool.folder import SpoolFolder, SpoolView
 from statevault.state_persistence.spool.ledger import FOLDER
@@ -55,7 +51,6 @@ _OWN_RANDOM = random.SystemRandom()
 _LOOK_AGAIN_S = 5.0
 """How often the spool is looked at for what other processes have saved, and whether they have ended."""
 _SHORTEST_WAIT_S = 0.1
-_REMOVED = "removed by the user"
 _STOP_S = 5.0
 """How long the thread is waited for when it was told to stop: it takes back what it has put of a state."""
 
@@ -94,8 +89,7 @@ class Replicator:
         self._hurries = 0  # how often somebody has said that it should be tried now
         self._tally = Tally(self._target.storage.url)
         self._tries = 0
-        self._unwanted: set[str] = set()
-        self._noting = False  # whether what became of a state is just being noted
+        self._arrivals = Arrivals(self._folder, self._target, self._tally)
 
     # -- for the store
 
@@ -123,8 +117,7 @@ class Replicator:
 
     def forget(self, names: Iterable[str]) -> None:
         """Take back what is just being copied of these states, which were removed."""
-        with self._changed:
-            self._unwanted.update(names)
+        self._arrivals.refuse(names)
 
     def status(self) -> ReplicationStatus:
         """How it goes. Looks into the spool, not at the remote."""
@@ -157,19 +150,21 @@ class Replicator:
         )
 
     def wait(self, patience: Patience) -> None:
-        """Wait until all states that are pending now are replicated, or dropped.
+        """Wait until all states that are pending now are replicated, with their pins, or dropped.
 
         Raises:
             SaveTimeoutError: The time is over.
             StateVaultError: The store is closed.
             StorageError: The spool's disk failed.
         """
-        states = set(self._folder.pending_keys())
+        states = set(self._folder.unfinished_keys())
         self.hurry()
 
         def ended(seconds: float) -> bool:
             # In this order: a state is pending until it is noted, and only then counted.
-            return self._wait_for(lambda: states.isdisjoint(self._folder.pending_keys()) and not self._noting, seconds)
+            return self._wait_for(
+                lambda: states.isdisjoint(self._folder.unfinished_keys()) and not self._arrivals.is_noting, seconds
+            )
 
         patience.wait(ended, lambda: self._told(states))
 
@@ -206,14 +201,14 @@ class Replicator:
         return self._thread is None or not self._thread.is_alive()
 
     def _linger(self, seconds: float) -> None:
-        if seconds <= 0 or self._tally.has_failed or not self._folder.pending_keys():
+        if seconds <= 0 or self._tally.has_failed or not self._folder.unfinished_keys():
             return
         failures = self._tally.failures
         self.hurry()
 
         def nothing_to_wait_for() -> bool:
             lost_hope = self._tally.failures > failures or self._tally.phase is ReplicationPhase.ELSEWHERE
-            return lost_hope or not self._folder.pending_keys()
+            return lost_hope or not self._folder.unfinished_keys()
 
         self._wait_for(nothing_to_wait_for, seconds)
 
@@ -232,7 +227,7 @@ class Replicator:
         return True
 
     def _told(self, states: set[StateKey]) -> str:
-        left = len(states.intersection(self._folder.pending_keys()))
+        left = len(states.intersection(self._folder.unfinished_keys()))
         error = f" (the last error: {self._tally.last_error})" if self._tally.last_error else ""
         return f"replicating {left} states of {self._config.root} to {self._target.storage.url}{error}"
 
@@ -276,11 +271,12 @@ class Replicator:
                 return _LOOK_AGAIN_S
             self._collect_garbage()
             view = self._folder.view()
+            self._arrivals.carry_over_pins(view)
             if view.pending:
                 self._copy(view)
                 return 0.0
             self._folder.trim()  # what a process did not come to that died, or was told of an error
-            self._unwanted.clear()
+            self._arrivals.forget()
             self._tally.phase = ReplicationPhase.IDLE
             return _LOOK_AGAIN_S
         except Exception as error:  # noqa: BLE001 - see the module's docstring
@@ -310,11 +306,7 @@ class Replicator:
         def note(copied: CopiedState) -> None:
             nonlocal current
             if copied.state in records:
-                self._noting = True
-                try:
-                    self._note(records[copied.state], copied)
-                finally:
-                    self._noting = False
+                self._note(records[copied.state], copied)
                 current = following[copied.state] or ""
                 self._folder.note_copying(following[copied.state], by=by)
 
@@ -330,37 +322,10 @@ class Replicator:
             self._folder.note_copying(None, by=by)
 
     def _note(self, record: CommitRecord, copied: CopiedState) -> None:
-        """Note what became of a state. What is noted durably comes first: the rest may be lost with the process."""
         self._tries = 0
-        if copied.outcome == "pruned":
-            return  # dropped, or removed by somebody: it does not lie in the spool any more
-        if copied.outcome == "damaged":
-            self._folder.note_done(record, None)
-            self._tally.count_damaged(record.state, copied.error or "")
-            return
-        name = copied.target or record.state
-        if record.state in self._unwanted and not self._folder.has(record.state):
-            prune(self._target.storage, Catalog(self._target.storage), [name], by=self._target.writer, reason=_REMOVED)
-        self._pin(record.state, name)
-        self._folder.note_done(record, name)
-        self._pin(record.state, name)  # once more: from now on pins go to the remote, and none may be lost in between
-        self._tally.count_replicated(record.state, copied.uploaded)
+        self._arrivals.note(record, copied)
         with self._changed:
             self._changed.notify_all()
-        try:
-            self._folder.trim()
-        except StateVaultError as error:
-            _logger.warning("what is replicated could not be removed from the spool: %s", error)
-
-    def _pin(self, state: str, name: str) -> None:
-        """Pin at the remote what is pinned in the spool."""
-        pins = self._folder.states.pins().get(state, ())
-        there = self._remote.listing().pins.get(name, ()) if pins else ()
-        for pin in sorted(set(pins) - set(there)):
-            try:
-                pin_state(self._target.storage, self._remote.find(name), pin, by=self._target.writer)
-            except (StateNotFoundError, PinConflictError) as error:
-                _logger.warning("%s is not pinned as %r at the remote: %s", name, pin, error)
 
     # -- what goes wrong
 

@@ -27,7 +27,7 @@ from statevault.state_persistence.pruning.prune import PruneResult
 from statevault.state_persistence.publish.commit import SaveRequest, commit_snapshot
 from statevault.state_persistence.publish.names import StateNames
 from statevault.state_persistence.spool.config import Spool
-from statevault.state_persistence.spool.folder import SpoolFolder
+from statevault.state_persistence.spool.folder import SpoolFolder, SpoolView
 from statevault.state_persistence.spool.replicator import Replicator
 from statevault.state_persistence.spool.status import ReplicationStatus
 from statevault.state_persistence.stored_states import LATEST, StatePath, StoredStates
@@ -144,17 +144,19 @@ class SpooledStates(KeptStates):
 
     @override
     def pins(self) -> dict[str, tuple[str, ...]]:
-        pending = {record.state for record in self._pending()}
-        spooled = {} if self._spool is None else self._spool.states.pins()
-        waiting = {name: pins for name, pins in spooled.items() if name in pending}
-        return super().pins() | waiting
+        waiting = self._waiting_pins()  # before the others: what is carried over in between must not be missed
+        there = super().pins()
+        return there | {name: tuple(sorted({*pins, *there.get(name, ())})) for name, pins in waiting.items()}
 
     @override
     def protected(self, *, resumed_from: str | None = None) -> dict[str, tuple[str, ...]]:
         pending = {record.state for record in self._pending()}
         spooled = {} if self._spool is None else self._spool.states.protected(resumed_from=resumed_from)
         waiting = {name: reasons for name, reasons in spooled.items() if name in pending}
-        return super().protected(resumed_from=resumed_from) | waiting
+        late = self._waiting_pins().items()
+        there = super().protected(resumed_from=resumed_from)
+        pinned = {name: [*there.get(name, ()), *(f"pinned as {pin!r}" for pin in pins)] for name, pins in late}
+        return there | {name: tuple(dict.fromkeys(reasons)) for name, reasons in pinned.items()} | waiting
 
     # -- what becomes of single states
 
@@ -170,11 +172,12 @@ class SpooledStates(KeptStates):
         # A name as the remote lists it comes before one that only the spool knows by.
         there = set(super().names())
         known = {name if name in there else view.name_at_remote(name) for name in names - set(local.spared)}
-        remote = super().remove(known, reason=reason)
+        spared = known & self._waiting_pins(view).keys()
+        remote = super().remove(known - spared, reason=reason)
         waiting = {record.state for record in view.pending}
         return PruneResult(
             removed=(*remote.removed, *(name for name in local.removed if name in waiting)),
-            spared=(*remote.spared, *(name for name in local.spared if name in waiting)),
+            spared=(*remote.spared, *sorted(spared), *(name for name in local.spared if name in waiting)),
             objects=local.objects + remote.objects,
             freed=local.freed + remote.freed,
         )
@@ -203,10 +206,10 @@ class SpooledStates(KeptStates):
         if self._spool is None:
             return super().unpin(state, name)
         own = self._own_name(state)
-        is_pending = own in {record.state for record in self._pending()}
+        is_unfinished = own in {key.state for key in self._spool.unfinished_keys()}
         local = self._spool.states.unpin(own, name)
         remote = super().unpin(self._spool.view().name_at_remote(own), name)
-        return local if is_pending else remote
+        return local if is_unfinished else remote
 
     # -- where things are
 
@@ -299,6 +302,16 @@ class SpooledStates(KeptStates):
 
     def _pending(self) -> list[CommitRecord]:
         return [] if self._spool is None else self._spool.view().pending
+
+    def _waiting_pins(self, view: SpoolView | None = None) -> dict[str, tuple[str, ...]]:
+        """The pins that are in the spool and may not be at the remote yet, by the names of their states there."""
+        if self._spool is None:
+            return {}
+        view = view or self._spool.view()
+        names = {record.state: record.state for record in view.pending}
+        names |= {record.state: name for record, name in view.with_waiting_pins}
+        pins = self._spool.states.pins() if names else {}
+        return {there: pins[name] for name, there in names.items() if name in pins}
 
     def _spool_info(self, record: CommitRecord) -> StateInfo:
         if self._spool is None:
