@@ -87,6 +87,7 @@ class Replicator:
         self._stopping = False
         self._news = 0  # how often somebody has said that there is something to do
         self._hurries = 0  # how often somebody has said that it should be tried now
+        self._failed_call = threading.local()  # how often they had when the last call of the thread failed
         self._tally = Tally(self._target.storage.url)
         self._tries = 0
         self._arrivals = Arrivals(self._folder, self._target, self._tally)
@@ -330,6 +331,8 @@ class Replicator:
     # -- what goes wrong
 
     def _failed(self, error: StorageError) -> None:
+        with self._changed:
+            self._failed_call.hurries = self._hurries
         if not self._stopping:
             self._tally.count_failed_call(error)
             with self._changed:
@@ -364,13 +367,13 @@ class Replicator:
             self._changed.wait_for(lambda: self._stopping, seconds)
 
     def _sleep_before_retry(self, seconds: float) -> None:
-        """Sleep, unless somebody is in a hurry.
+        """Sleep, unless somebody is in a hurry, or has been since the call failed that is to be tried again.
 
         Raises:
             StorageError: This is stopped.
         """
         with self._changed:
-            hurries = self._hurries
+            hurries = getattr(self._failed_call, "hurries", self._hurries)
             self._changed.wait_for(lambda: self._stopping or self._hurries != hurries, seconds)
         if self._stopping:
             raise self._stopped()

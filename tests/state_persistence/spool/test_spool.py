@@ -24,6 +24,7 @@ from statevault.state_persistence.restore.download import StateReader
 from statevault.state_persistence.spool import ReplicationPhase, ReplicationStatus, Spool
 from statevault.state_persistence.spool.folder import SpoolFolder
 from statevault.state_persistence.spool.ledger import LEDGER_KEY
+from statevault.state_persistence.spool.tally import Tally
 from statevault.storage import RetryPolicy
 from tests.state_persistence.components import Folder
 from tests.state_persistence.garbage import check_no_garbage
@@ -625,6 +626,27 @@ def test_flushing_tries_again_at_once(tmp_path: Path) -> None:
         remote.come_up()
         store.flush(30)
         assert names(remote.inner) == ["1.state"]
+
+
+def test_flushing_tries_again_at_once_what_has_just_failed_and_does_not_wait_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote, folder = Remote(), Folder()
+    patient = RetryPolicy(max_attempts=10_000, first_delay_s=3600.0, max_delay_s=3600.0, deadline_s=1e9)
+    with spooled(remote, quick(tmp_path, retry=patient), folder) as store:
+        remote.go_down()
+        count = Tally.count_failed_call
+
+        def hurry_after(tally: Tally, error: StorageError) -> None:
+            count(tally, error)
+            if remote.error is not None:
+                remote.come_up()
+                assert store._replicator is not None
+                store._replicator.hurry()
+
+        monkeypatch.setattr(Tally, "count_failed_call", hurry_after)
+        save(store, folder, 1)
+        until(lambda: names(remote.inner) == ["1.state"])
 
 
 def test_closing_waits_no_longer_for_a_remote_that_goes_away(tmp_path: Path) -> None:
