@@ -88,7 +88,7 @@ class Replicator:
         self._news = 0  # how often somebody has said that there is something to do
         self._hurries = 0  # how often somebody has said that it should be tried now
         self._failed_call = threading.local()  # how often they had when the last call of the thread failed
-        self._tally = Tally(self._target.storage.url)
+        self._tally = Tally(self._target.storage.url, refused_delay_s=self._config.refused_delay_s)
         self._tries = 0
         self._arrivals = Arrivals(self._folder, self._target, self._tally)
 
@@ -345,12 +345,15 @@ class Replicator:
         if self._stopping:
             return 0.0
         transient = isinstance(error, SaveFencedError) or (isinstance(error, StorageError) and error.transient)
-        self._tally.count_failed_try(error)
-        self._tally.phase = ReplicationPhase.RETRYING if transient else ReplicationPhase.REFUSED
         self._tries += 1
-        if transient:
-            return max(_SHORTEST_WAIT_S, self._config.retry.delay_s(self._tries, _OWN_RANDOM.random()))
-        return self._config.refused_delay_s * _OWN_RANDOM.uniform(0.75, 1.25)
+        seconds = (
+            max(_SHORTEST_WAIT_S, self._config.retry.delay_s(self._tries, _OWN_RANDOM.random()))
+            if transient
+            else self._config.refused_delay_s * _OWN_RANDOM.uniform(0.75, 1.25)
+        )
+        self._tally.count_failed_try(error, again_in_s=seconds)
+        self._tally.phase = ReplicationPhase.RETRYING if transient else ReplicationPhase.REFUSED
+        return seconds
 
     # -- waiting
 

@@ -23,7 +23,8 @@ _SECONDS_BETWEEN_OUTAGES = 60.0  # that are told of, where the network comes and
 @dataclass(slots=True)
 class _Outage:
     began_at: float
-    is_told: bool = False
+    told: ReplicationPhase | None = None
+    """As what the log was told of it last."""
 
 
 class Tally:
@@ -31,6 +32,7 @@ class Tally:
 
     Args:
         remote: The URL of the remote store, for the log.
+        refused_delay_s: About how many seconds after a refusal it is tried again, for the log.
 
     Attributes:
         phase: What it does just now.
@@ -43,8 +45,9 @@ class Tally:
         last_error: What went wrong last.
     """
 
-    def __init__(self, remote: str) -> None:
+    def __init__(self, remote: str, *, refused_delay_s: float) -> None:
         self._remote = remote
+        self._refused_delay_s = refused_delay_s
         self._lock = threading.Lock()
         self._outage: _Outage | None = None
         self._logged_at = -math.inf
@@ -63,18 +66,29 @@ class Tally:
         return self.phase in {ReplicationPhase.RETRYING, ReplicationPhase.REFUSED}
 
     def count_failed_call(self, error: StorageError) -> None:
-        """A call failed. The log is told when it is the first of an outage, and then now and then."""
+        """A call failed. The log is told when it is the first such of an outage, and then now and then."""
         now = time.monotonic()
+        phase = ReplicationPhase.RETRYING if error.transient else ReplicationPhase.REFUSED
         with self._lock:
             self.failures += 1
             self.last_error = str(error)
-            self.phase = ReplicationPhase.RETRYING if error.transient else ReplicationPhase.REFUSED
+            self.phase = phase
             self._outage = outage = self._outage or _Outage(now)
-            if now - self._logged_at < (_SECONDS_BETWEEN_REPORTS if outage.is_told else _SECONDS_BETWEEN_OUTAGES):
+            # An outage may turn into a refusal, which somebody has to do something about.
+            limit_s = _SECONDS_BETWEEN_REPORTS if outage.told is phase else _SECONDS_BETWEEN_OUTAGES
+            if now - self._logged_at < limit_s:
                 return
             self._logged_at = now
-            outage.is_told = True
-        _logger.warning("Replication to %s is interrupted, and tried again: %s", self._remote, error)
+            outage.told = phase
+        if phase is ReplicationPhase.RETRYING:
+            _logger.warning("Replication to %s is interrupted, and tried again: %s", self._remote, error)
+        else:
+            _logger.warning(
+                "%s refuses what is replicated; it is tried again in about %.0f s: %s",
+                self._remote,
+                self._refused_delay_s,
+                error,
+            )
 
     def note_answer(self) -> None:
         """A call did not fail: whatever outage there was is over."""
@@ -83,11 +97,16 @@ class Tally:
             if outage is None:
                 return
             self.phase = ReplicationPhase.COPYING
-        if outage.is_told:
+        if outage.told is not None:
             _logger.info("Replication to %s goes on after %.0f s", self._remote, time.monotonic() - outage.began_at)
 
-    def count_failed_try(self, error: Exception) -> None:
-        """The try of a state failed, by a call that was counted or by something else."""
+    def count_failed_try(self, error: Exception, *, again_in_s: float | None = None) -> None:
+        """The try of a state failed, by a call that was counted or by something else.
+
+        Args:
+            error: What went wrong.
+            again_in_s: When the next try is, for the log; None if that is not known.
+        """
         described = str(error) or repr(error)
         with self._lock:
             if described == self.last_error:
@@ -95,7 +114,8 @@ class Tally:
             self.failures += 1
             self.last_error = described
         is_bug = not isinstance(error, StateVaultError)
-        _logger.warning("A state was not replicated: %s", described, exc_info=error if is_bug else None)
+        again = "" if again_in_s is None else f", and is tried again in {again_in_s:.1f} s"
+        _logger.warning("A state was not replicated%s: %s", again, described, exc_info=error if is_bug else None)
 
     def count_replicated(self, state: str, sent_bytes: int) -> None:
         """A state was replicated."""
