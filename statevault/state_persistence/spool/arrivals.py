@@ -17,8 +17,9 @@ from statevault.state_persistence.copies.copying import CopiedState, CopySide
 from statevault.state_persistence.pruning.pins import pin_state
 from statevault.state_persistence.pruning.prune import prune
 from statevault.state_persistence.records.catalog import Catalog
-from statevault.state_persistence.spool.folder import SpoolFolder, SpoolView
+from statevault.state_persistence.spool.folder import SpoolFolder
 from statevault.state_persistence.spool.tally import Tally
+from statevault.state_persistence.spool.view import SpoolView
 
 __all__ = ["Arrivals"]
 
@@ -95,7 +96,7 @@ class Arrivals:
         self._pin(record.state, name)
         self._folder.note_pinned(record)
         try:
-            self._folder.trim()
+            self._folder.room.trim()
         except StateVaultError as error:
             _logger.warning("what is replicated could not be removed from the spool: %s", error)
 

@@ -7,8 +7,6 @@ import math
 import os
 import threading
 import time
-from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,62 +16,21 @@ from statevault.format.manifest import Manifest
 from statevault.format.records import CommitRecord
 from statevault.state_persistence.kept_states import KeptStates
 from statevault.state_persistence.pruning.removal import give_up_stale
-from statevault.state_persistence.pruning.shared_objects import SharedObjects
 from statevault.state_persistence.publish.commit import SaveRequest, commit_snapshot
 from statevault.state_persistence.publish.names import StateNames
-from statevault.state_persistence.retention import StoredSizes
 from statevault.state_persistence.spool.config import Spool
-from statevault.state_persistence.spool.ledger import FOLDER, DoneState, Ledger, LedgerRecord
+from statevault.state_persistence.spool.ledger import FOLDER, DoneState, Ledger
 from statevault.state_persistence.spool.lock import SpoolLock
-from statevault.state_persistence.spool.thinning import SpooledState, states_to_drop
+from statevault.state_persistence.spool.reserve import Reserve
+from statevault.state_persistence.spool.reserving_storage import ReservingStorage
+from statevault.state_persistence.spool.room import SpoolRoom
+from statevault.state_persistence.spool.view import SpoolView
 from statevault.storage import LocalStorage, Storage
 
-__all__ = ["SpoolFolder", "SpoolView"]
+__all__ = ["SpoolFolder"]
 
 _logger = logging.getLogger(__name__)
-_SECONDS_BETWEEN_WARNINGS = 600.0
 _SECONDS_BETWEEN_COLLECTIONS = 24 * 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolView:
-    """What lies in a spool at one moment.
-
-    Attributes:
-        records: All states whose marker can be read, oldest first.
-        ledger: What was replicated.
-    """
-
-    records: tuple[CommitRecord, ...]
-    ledger: LedgerRecord
-
-    @property
-    def pending(self) -> list[CommitRecord]:
-        """The states that are to be replicated, oldest first."""
-        return [record for record in self.records if not self.ledger.is_done(record)]
-
-    @property
-    def done(self) -> list[CommitRecord]:
-        """The others, oldest first."""
-        return [record for record in self.records if self.ledger.is_done(record)]
-
-    @property
-    def with_waiting_pins(self) -> list[tuple[CommitRecord, str]]:
-        """Those of them whose pins may not be at the remote yet, with their names there."""
-        return [
-            (record, name)
-            for record in self.done
-            if self.ledger.done[record.state].pins_wait and (name := self.remote_name(record)) is not None
-        ]
-
-    def remote_name(self, record: CommitRecord) -> str | None:
-        """The name of a state at the remote; None if it is not known to be there."""
-        return self.ledger.done[record.state].state if self.ledger.is_done(record) else None
-
-    def name_at_remote(self, name: str) -> str:
-        """The name at the remote of a state that was saved under a name; any other name as it is."""
-        found = (self.remote_name(record) for record in self.records if record.state == name)
-        return next(found, None) or self.ledger.renamed.get(name, name)
 
 
 class SpoolFolder:
@@ -84,20 +41,26 @@ class SpoolFolder:
         remote: The URL of the remote store, without credentials.
         storage: The objects in the folder; for tests.
 
+    Attributes:
+        config: As given.
+        storage: The objects in the folder.
+        states: The store in it.
+        side: The same, for copies.
+        room: Keeps it to its size.
+
     Raises:
         StoreNotFoundError: The path is that of a file.
     """
 
     def __init__(self, config: Spool, remote: str, *, storage: Storage | None = None) -> None:
         self.config = config
-        self.storage = storage or LocalStorage(config.root)
+        self._reserve = Reserve(config.root)
+        self.storage = ReservingStorage(storage or LocalStorage(config.root), self._reserve)
         self.states = KeptStates(self.storage)
         self.side = self.states._copy_side()  # noqa: SLF001 - a store as well
-        self.dropped = 0
-        self._told_at = -math.inf
+        self.room = SpoolRoom(config, self.states, self.view, self._reserve)
         self._collected_at = -math.inf
         self._ledger = Ledger(self.storage, remote)
-        self._shared = SharedObjects.in_store(self.storage, self.side.catalog)
         self._users = SpoolLock(Path(config.root, FOLDER, "users.lock"))
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -111,12 +74,15 @@ class SpoolFolder:
         if self._pid != os.getpid():  # a forked child: a thread of its parent may have held the lock
             self._pid = os.getpid()
             self._lock = threading.Lock()
+            self.room.start_anew()
+            self._reserve.start_anew()
         with self._lock:
             if self._users.is_held:
                 return
             if self._users.try_acquire() and self.states.exists():
                 self._clear_debris()
             self._users.share()
+            self._reserve.fill()
 
     def close(self) -> None:
         """Give everything back."""
@@ -214,48 +180,43 @@ class SpoolFolder:
             Exception: And the others of that function.
         """
         self.enter()
+        try:
+            committed = self._commit_in_the_room_there_is(names, request)
+            try:
+                self.room.bound()
+            except StateVaultError as error:
+                # The state is safe; the next save bounds the spool again.
+                _logger.warning("the spool %s could not be brought to its size: %s", self.storage.url, error)
+        finally:
+            self._reserve.fill()
+        return committed
+
+    def _commit_in_the_room_there_is(self, names: StateNames, request: SaveRequest) -> tuple[CommitRecord, Manifest]:
         while True:
             try:
-                committed = commit_snapshot(self.storage, self.side.catalog, names, request)
-                break
+                return commit_snapshot(self.storage, self.side.catalog, names, request)
             except StorageFullError as error:
-                if not self._make_room():
-                    error.add_note(
-                        f"The spool {self.storage.url} has nothing left to drop but its newest state, and those that "
-                        "are pinned or under way."
-                    )
-                    raise
+                self._make_room(error)
                 if request.name is not None:
                     error.add_note("There is room now, but a name is used once only: save again under another one.")
                     raise
+
+    def _make_room(self, error: StorageFullError) -> None:
+        """Drop states, or say in the error of a save why none could be dropped, and raise it."""
         try:
-            self.bound()
-        except StateVaultError as error:
-            # The state is safe; the next save bounds the spool again.
-            _logger.warning("the spool %s could not be brought to its size: %s", self.storage.url, error)
-        return committed
-
-    def bound(self) -> None:
-        """Drop states until the spool holds no more than it may.
-
-        Raises:
-            StorageError: The disk failed.
-        """
-        if self.config.max_bytes is not None:
-            with self._lock:
-                self._drop(self.config.max_bytes)
-
-    def trim(self) -> None:
-        """Remove the states that are at the remote, but for the newest.
-
-        Raises:
-            StorageError: The disk failed.
-        """
-        view = self.view()
-        there = [record.state for record in view.done if view.remote_name(record) is not None]
-        surplus = there[: max(0, len(there) - self.config.keep_replicated)]
-        if surplus:
-            self.states.remove(surplus, reason="replicated")
+            if self.room.make():
+                return
+        except StorageFullError:
+            error.add_note(
+                f"Nor could states of the spool {self.storage.url} be dropped, as there is no room for the records of "
+                "that: free some."
+            )
+            raise error from None
+        error.add_note(
+            f"The spool {self.storage.url} has nothing left to drop but its newest state, and those that are pinned or "
+            "under way."
+        )
+        raise error
 
     def collect(self) -> None:
         """Collect garbage once a day, and at the start: records of the many states that have come and gone.
@@ -276,54 +237,3 @@ class SpoolFolder:
                 self.states.gc()
         except StateVaultError as error:
             _logger.warning("debris of crashed saves stays in the spool %s: %s", self.storage.url, error)
-
-    def _make_room(self) -> bool:
-        """Drop states because the disk is full: what is at the remote, or else half of what may go."""
-        with self._lock:
-            view = self.view()
-            sizes = self._sizes(view)
-            pending = [record.state for record in view.pending]
-            if view.done and self._drop(sizes.together(pending)):
-                return True
-            return self._drop(sizes.together(pending) // 2)
-
-    def _drop(self, max_bytes: int) -> bool:
-        view = self.view()
-        protected = self.states.protected()
-        done = {record.state for record in view.done}
-        states = [
-            SpooledState(
-                name=record.state,
-                sequence=record.sequence,
-                is_done=record.state in done,
-                is_protected=record.state in protected or record.state == view.ledger.copying,
-            )
-            for record in view.records
-        ]
-        sizes = self._sizes(view)
-
-        def size_of(names: Collection[str]) -> int:
-            return sizes.together(names)
-
-        chosen = states_to_drop(states, size_of, max_bytes)
-        if not chosen:
-            return False
-        result = self.states.remove(chosen, reason="dropped to bound the spool")
-        lost = [name for name in result.removed if name not in done]
-        if lost:
-            self.dropped += len(lost)
-            now = time.monotonic()
-            is_told = now - self._told_at < _SECONDS_BETWEEN_WARNINGS
-            self._told_at = self._told_at if is_told else now
-            _logger.log(
-                logging.INFO if is_told else logging.WARNING,
-                "The spool %s is full: dropped %d states that were not replicated yet, such as %s",
-                self.storage.url,
-                len(lost),
-                lost[0],
-            )
-        return bool(result.removed)
-
-    def _sizes(self, view: SpoolView) -> StoredSizes:
-        self._shared.forget_others([StateKey(record.sequence, record.state) for record in view.records])
-        return StoredSizes(view.records, self._shared)

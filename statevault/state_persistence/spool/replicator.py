@@ -32,7 +32,7 @@ from statevault.state_persistence.concurrency.patience import Patience
 from statevault.state_persistence.copies.copying import CopiedState, CopySide, copy_states
 from statevault.state_persistence.spool.arrivals import Arrivals
 from statevault.state_persistence.spool.bandwidth import PacedStorage, TokenBucket
-from statevault.state_persistence.spool.folder import SpoolFolder, SpoolView
+from statevault.state_persistence.spool.folder import SpoolFolder
 from statevault.state_persistence.spool.ledger import FOLDER
 from statevault.state_persistence.spool.lock import SpoolLock
 from statevault.state_persistence.spool.remote_catalog import RemoteCatalog
@@ -40,6 +40,7 @@ from statevault.state_persistence.spool.status import ReplicationPhase, Replicat
 from statevault.state_persistence.spool.takeover import give_up_copies
 from statevault.state_persistence.spool.tally import Tally
 from statevault.state_persistence.spool.uplink import Uplink
+from statevault.state_persistence.spool.view import SpoolView
 from statevault.storage import RetryingStorage, Storage
 
 __all__ = ["Replicator"]
@@ -142,7 +143,7 @@ class Replicator:
             copying=copying if copying in {record.state for record in pending} else None,
             replicated=tally.replicated,
             sent_bytes=tally.sent_bytes,
-            dropped=self._folder.dropped,
+            dropped=self._folder.room.dropped,
             damaged=tally.damaged,
             failures=tally.failures,
             last_replicated=tally.last_replicated,
@@ -276,7 +277,7 @@ class Replicator:
             if view.pending:
                 self._copy(view)
                 return 0.0
-            self._folder.trim()  # what a process did not come to that died, or was told of an error
+            self._folder.room.trim()  # what a process did not come to that died, or was told of an error
             self._arrivals.forget()
             self._tally.phase = ReplicationPhase.IDLE
             return _LOOK_AGAIN_S

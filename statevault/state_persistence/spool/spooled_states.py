@@ -27,9 +27,10 @@ from statevault.state_persistence.pruning.prune import PruneResult
 from statevault.state_persistence.publish.commit import SaveRequest, commit_snapshot
 from statevault.state_persistence.publish.names import StateNames
 from statevault.state_persistence.spool.config import Spool
-from statevault.state_persistence.spool.folder import SpoolFolder, SpoolView
+from statevault.state_persistence.spool.folder import SpoolFolder
 from statevault.state_persistence.spool.replicator import Replicator
 from statevault.state_persistence.spool.status import ReplicationStatus
+from statevault.state_persistence.spool.view import SpoolView
 from statevault.state_persistence.stored_states import LATEST, StatePath, StoredStates
 from statevault.storage import Storage, normalized_url, parent_and_name
 

@@ -83,7 +83,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def thin(self, room: int) -> None:
         folder = SpoolFolder(Spool(self.path, max_bytes=room), self.remote.url)
         waited = self._pending(folder)
-        folder.bound()
+        folder.room.bound()
         dropped = waited - self._pending(folder)
         assert self.last not in dropped
         self.expected -= dropped
