@@ -13,7 +13,6 @@ import logging
 import os
 import random
 import threading
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -36,6 +35,7 @@ from statevault.state_persistence.spool.folder import SpoolFolder
 from statevault.state_persistence.spool.ledger import FOLDER
 from statevault.state_persistence.spool.lock import SpoolLock
 from statevault.state_persistence.spool.remote_catalog import RemoteCatalog
+from statevault.state_persistence.spool.signals import Signals
 from statevault.state_persistence.spool.status import ReplicationPhase, ReplicationStatus
 from statevault.state_persistence.spool.takeover import give_up_copies
 from statevault.state_persistence.spool.tally import Tally
@@ -72,8 +72,9 @@ class Replicator:
     def __init__(self, folder: SpoolFolder, remote: Storage, *, by: str) -> None:
         self._folder = folder
         self._config = folder.config
+        self._signals = Signals()
         bandwidth = self._config.bandwidth
-        self._bucket = None if bandwidth is None else TokenBucket(bandwidth, sleep=self._sleep)
+        self._bucket = None if bandwidth is None else TokenBucket(bandwidth, sleep=self._signals.sleep)
         uplink = Uplink(PacedStorage(remote, self._pace), on_failure=self._failed, on_success=self._answered)
         storage = RetryingStorage(uplink, self._config.retry, sleep=self._sleep_before_retry)
         self._remote = RemoteCatalog(storage)
@@ -82,13 +83,10 @@ class Replicator:
 
     def _start_anew(self) -> None:
         self._pid = os.getpid()
-        self._changed = threading.Condition()
+        self._signals.start_anew()
+        self._starting = threading.RLock()  # a signal handler may come in between
         self._owner = SpoolLock(Path(self._config.root, FOLDER, "replication.lock"))
         self._thread: threading.Thread | None = None
-        self._stopping = False
-        self._news = 0  # how often somebody has said that there is something to do
-        self._hurries = 0  # how often somebody has said that it should be tried now
-        self._failed_call = threading.local()  # how often they had when the last call of the thread failed
         self._tally = Tally(self._target.storage.url, refused_delay_s=self._config.refused_delay_s)
         self._tries = 0
         self._arrivals = Arrivals(self._folder, self._target, self._tally)
@@ -99,10 +97,9 @@ class Replicator:
         """There is something to do, or may be. The thread is started where it does not run."""
         if self._pid != os.getpid():
             self._start_anew()  # a forked child: the thread is its parent's, and so is the lock's state
-        with self._changed:
-            self._news += 1
-            self._changed.notify_all()
-            if self._thread is None and not self._stopping:
+        self._signals.tell_news()
+        with self._starting:
+            if self._thread is None and not self._signals.is_stopping:
                 thread = threading.Thread(target=self._run, name="statevault-replicate", daemon=True)
                 try:
                     thread.start()
@@ -113,8 +110,7 @@ class Replicator:
 
     def hurry(self) -> None:
         """Try again now what waits to be tried again."""
-        with self._changed:
-            self._hurries += 1
+        self._signals.hurry()
         self.notify()
 
     def forget(self, names: Iterable[str]) -> None:
@@ -178,9 +174,8 @@ class Replicator:
         """
         with suppress(StateVaultError):
             self._linger(min(self._config.linger_s, patience.left_s))
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
+        self._signals.stop()
+        with self._starting:
             thread = self._thread
         if thread is not None:
 
@@ -215,18 +210,11 @@ class Replicator:
         self._wait_for(nothing_to_wait_for, seconds)
 
     def _wait_for(self, holds: Callable[[], bool], seconds: float) -> bool:
-        ends_at = time.monotonic() + seconds
-        while not holds():
-            if self._stopping:
-                raise StateVaultError(
-                    f"the store is closed: what waits in {self._config.root} goes on at the next start"
-                )
-            left_s = ends_at - time.monotonic()
-            if left_s <= 0:
-                return False
-            with self._changed:
-                self._changed.wait(min(left_s, 0.2))
-        return True
+        if self._signals.wait_for(holds, seconds):
+            return True
+        if self._signals.is_stopping:
+            raise StateVaultError(f"the store is closed: what waits in {self._config.root} goes on at the next start")
+        return False
 
     def _told(self, states: set[StateKey]) -> str:
         left = len(states.intersection(self._folder.unfinished_keys()))
@@ -239,26 +227,18 @@ class Replicator:
         # A copy has threads of its own, which a process that nobody has closed this in would wait for at its end.
         Patience(None).end()
         try:
-            while not self._stopping:
-                news, hurries = self._news, self._hurries
-                self._rest(self.run_once(), news, hurries)
+            while not self._signals.is_stopping:
+                heard = self._signals.heard
+                seconds = self.run_once()
+                self._signals.has_changed()
+                # After a failure, what is saved meanwhile changes nothing.
+                self._signals.rest(seconds, heard, for_hurry_only=self._tally.has_failed)
         finally:
             self._owner.release()
-            with self._changed:
+            with self._starting:
                 self._tally.phase = ReplicationPhase.STOPPED
                 self._thread = None
-                self._changed.notify_all()
-
-    def _rest(self, seconds: float, news: int, hurries: int) -> None:
-        """Wait until there may be something to do. After a failure, what is saved meanwhile changes nothing."""
-        with self._changed:
-            self._changed.notify_all()
-            failed = self._tally.has_failed
-
-            def is_over() -> bool:
-                return self._stopping or self._hurries != hurries or (not failed and self._news != news)
-
-            self._changed.wait_for(is_over, seconds)
+            self._signals.has_changed()
 
     def run_once(self) -> float:
         """Replicate all that is pending, as far as that goes; what the thread does again and again.
@@ -326,24 +306,21 @@ class Replicator:
     def _note(self, record: CommitRecord, copied: CopiedState) -> None:
         self._tries = 0
         self._arrivals.note(record, copied)
-        with self._changed:
-            self._changed.notify_all()
+        self._signals.has_changed()
 
     # -- what goes wrong
 
     def _failed(self, error: StorageError) -> None:
-        with self._changed:
-            self._failed_call.hurries = self._hurries
-        if not self._stopping:
+        self._signals.note_failed_call()
+        if not self._signals.is_stopping:
             self._tally.count_failed_call(error)
-            with self._changed:
-                self._changed.notify_all()
+            self._signals.has_changed()
 
     def _answered(self) -> None:
         self._tally.note_answer()
 
     def _seconds_until_next_try(self, error: Exception) -> float:
-        if self._stopping:
+        if self._signals.is_stopping:
             return 0.0
         transient = isinstance(error, SaveFencedError) or (isinstance(error, StorageError) and error.transient)
         self._tries += 1
@@ -362,24 +339,12 @@ class Replicator:
         if self._bucket is not None:
             self._bucket.take(count)
         # Records go all the same: a copy that is broken off takes back what it has put.
-        if self._stopping and not key.startswith(VAULT):
+        if self._signals.is_stopping and not key.startswith(VAULT):
             raise self._stopped()
 
-    def _sleep(self, seconds: float) -> None:
-        """Sleep, unless this is stopped."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopping, seconds)
-
     def _sleep_before_retry(self, seconds: float) -> None:
-        """Sleep, unless somebody is in a hurry, or has been since the call failed that is to be tried again.
-
-        Raises:
-            StorageError: This is stopped.
-        """
-        with self._changed:
-            hurries = getattr(self._failed_call, "hurries", self._hurries)
-            self._changed.wait_for(lambda: self._stopping or self._hurries != hurries, seconds)
-        if self._stopping:
+        self._signals.sleep_before_retry(seconds)
+        if self._signals.is_stopping:
             raise self._stopped()
 
     def _stopped(self) -> StorageError:
