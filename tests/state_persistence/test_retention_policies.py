@@ -360,7 +360,7 @@ def test_states_of_one_instant_date_themselves() -> None:
 
 def test_a_stamp_from_the_future_is_kept_and_makes_no_other_state_new() -> None:
     held = numbered("2026-10-01", "2031-01-01", "2026-10-02", "2026-10-03", NOW)
-    reason = "its age is unknown: its clock said 2031-01-01 00:00, which is yet to come"
+    reason = "its age is unknown: its clock said 2031-01-01 00:00 UTC, which is yet to come"
     assert KeepWithin(timedelta(days=7)).keep(held) == {"2.state": reason, "5.state": "not older than 7 days"}
     assert KeepPeriodic(daily=2).keep(held) == {
         "2.state": reason,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from statevault.state_persistence.retention.holdings import Holdings
@@ -31,7 +31,7 @@ class KeepAny:
 
     def keep(self, holdings: Holdings) -> Mapping[str, str]:
         """Keep the union, with the reasons of all policies that keep a state."""
-        return {name: ", ".join(reasons) for name, reasons in _reasons(self.policies, holdings).items()}
+        return {name: ", ".join(_once(reasons)) for name, reasons in _reasons(self.policies, holdings).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class KeepAll:
     def keep(self, holdings: Holdings) -> Mapping[str, str]:
         """Keep the intersection, with the reasons of all policies."""
         reasons = _reasons(self.policies, holdings)
-        return {name: " and ".join(given) for name, given in reasons.items() if len(given) == len(self.policies)}
+        return {name: " and ".join(_once(given)) for name, given in reasons.items() if len(given) == len(self.policies)}
 
 
 def _check_policies(owner: str, policies: tuple[RetentionPolicy, ...]) -> None:
@@ -64,6 +64,11 @@ def _check_policies(owner: str, policies: tuple[RetentionPolicy, ...]) -> None:
     for policy in policies:
         if isinstance(policy, type) or not isinstance(policy, RetentionPolicy):
             raise TypeError(f"{owner} takes retention policies, and {policy!r} is none")
+
+
+def _once(reasons: Iterable[str]) -> Iterable[str]:
+    """Reasons in their order; two policies may give the same one."""
+    return dict.fromkeys(reasons)
 
 
 def _reasons(policies: tuple[RetentionPolicy, ...], holdings: Holdings) -> dict[str, list[str]]:

@@ -107,6 +107,6 @@ class KeepPeriodic:
 def _ahead(holdings: Holdings) -> dict[str, str]:
     said = {state.name: state.created_at.astimezone(UTC) for state in holdings.ahead()}
     return {
-        name: f"its age is unknown: its clock said {time:%Y-%m-%d %H:%M}, which is yet to come"
+        name: f"its age is unknown: its clock said {time:%Y-%m-%d %H:%M} UTC, which is yet to come"
         for name, time in said.items()
     }
