@@ -67,7 +67,7 @@ class StateNotFoundError(StateVaultError, FileNotFoundError):
 
 
 class StatePrunedError(StateNotFoundError):
-    """The state was there and has been removed by retention."""
+    """The state was there and was removed: by retention, by somebody, or since its save was given up."""
 
 
 class ComponentNotFoundError(StateVaultError, KeyError):

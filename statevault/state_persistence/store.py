@@ -366,7 +366,7 @@ class StateStore(SpooledStates):
 
         Raises:
             StateNotFoundError: It is not there, or the store is empty.
-            StatePrunedError: It was removed by retention.
+            StatePrunedError: It was removed.
             CorruptStateError: It is damaged; for ``"latest"``, all states are.
             ComponentNotFoundError: A component is not registered, or not in the state; or, when all are to be loaded,
                 the state holds one that is not registered.

@@ -38,6 +38,7 @@ from statevault.format.keys import (
 from statevault.format.records import MAX_RECORD_SIZE, CommitRecord, FormatRecord
 from statevault.state_persistence.concurrency.beside import Beside
 from statevault.state_persistence.records.packed_markers import PackedMarkers, storage_clock
+from statevault.state_persistence.records.tombstones import how_it_ended
 from statevault.storage import ObjectInfo, Storage
 
 __all__ = ["SETTLED_AFTER", "Catalog", "Listing"]
@@ -114,6 +115,7 @@ class Catalog:
         self._clock: datetime | None = None
         self._oversized: set[str] = set()
         self._format_is_known = False
+        self._listed: tuple[StateKey, ...] = ()
 
     def check_format(self) -> bool:
         """Whether the root holds a store at all.
@@ -160,7 +162,7 @@ class Catalog:
             )
         else:
             return Listing()
-        return Listing(
+        listing = Listing(
             commits=tuple(parse_state_keys(keys, COMMITS)),
             tombstones=tuple(parse_state_keys(keys, TOMBSTONES)),
             sessions=frozenset(key.removeprefix(SESSIONS) for key in keys if key.startswith(SESSIONS)),
@@ -168,6 +170,18 @@ class Catalog:
             pins=parse_pin_keys(keys),
             objects=infos,
         )
+        self._listed = listing.commits
+        return listing
+
+    def damaged(self, names: Iterable[str]) -> set[str]:
+        """Which of some states have a marker that can't be read; those that the last LIST did not show have none.
+
+        Raises:
+            UnsupportedVersionError: A marker was written by a newer version.
+            StorageError: The storage failed.
+        """
+        wanted = set(names)
+        return {key.state for key in self._read_missing(key for key in self._listed if key.state in wanted)}
 
     def commits(self) -> list[StateKey]:
         """LIST the commit markers alone: all states with one, oldest first."""
@@ -285,8 +299,10 @@ class Catalog:
         for key in listing.visible:
             if key.state == name:
                 return key
-        if any(key.state == name for key in listing.tombstones):
-            raise StatePrunedError(f"the state {name!r} was removed from {self._storage.url} by retention")
+        for key in listing.tombstones:
+            if key.state == name:
+                how = how_it_ended(self._storage, listing.objects[tombstone_key(*key)])
+                raise StatePrunedError(f"the state {name!r} was removed from {self._storage.url}{how}")
         known = [key.state for key in listing.visible]
         newest = f"the newest of {len(known)} is {known[-1]!r}" if known else "the store is empty"
         raise StateNotFoundError(f"no state {name!r} in {self._storage.url}: {newest}")

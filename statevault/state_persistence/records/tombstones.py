@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from statevault.errors import FormatError, StorageError
 from statevault.format.keys import StateKey, tombstone_key
 from statevault.format.records import TombstoneRecord
-from statevault.storage import Storage
+from statevault.state_persistence.records.fetch import fetch_record
+from statevault.storage import ObjectInfo, Storage
 
-__all__ = ["put_tombstone"]
+__all__ = ["how_it_ended", "put_tombstone"]
 
 
 def put_tombstone(storage: Storage, key: StateKey, *, by: str, reason: str) -> None:
@@ -25,3 +27,18 @@ def put_tombstone(storage: Storage, key: StateKey, *, by: str, reason: str) -> N
     """
     tombstone = TombstoneRecord(state=key.state, sequence=key.sequence, by=by, at=datetime.now(UTC), reason=reason)
     storage.put(tombstone_key(*key), tombstone.to_json())
+
+
+def how_it_ended(storage: Storage, info: ObjectInfo) -> str:
+    """What a tombstone says to people, to be appended to "was removed"; nothing if it can't be read.
+
+    Args:
+        storage: The store's objects.
+        info: What a LIST said of the tombstone.
+    """
+    try:
+        record = fetch_record(storage, info, TombstoneRecord)
+    except (FormatError, StorageError):
+        return ""
+    reason = f": {record.reason}" if record.reason else ""
+    return f" by {record.by}, {record.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC{reason}"
