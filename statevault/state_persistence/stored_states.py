@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from upath import UPath
@@ -89,6 +89,17 @@ class StoredStates:
             StorageError: And the others of :meth:`states`.
         """
         return [key.state for key in self._catalog.listing().visible]
+
+    def damaged(self, names: Iterable[str]) -> set[str]:
+        """Which of the states that :meth:`names` has told have a marker that can't be read. Nothing is listed again.
+
+        Args:
+            names: Names of states.
+
+        Raises:
+            StorageError: And the others of :meth:`states`.
+        """
+        return self._catalog.damaged(names)
 
     def path(self, name: str) -> UPath:
         """Where the state of a name lies, or would lie: its folder, a :class:`pathlib.Path` as well when that is local.

@@ -66,16 +66,23 @@ def test_all_are_kept_when_that_is_said() -> None:
     assert selected(keeper) == []
 
 
-def test_the_latest_of_a_store_are_found_by_name_alone() -> None:
+def test_the_latest_of_a_store_are_found_by_name_until_one_is_to_go() -> None:
     storage = WatchedStorage(DictStorage())
     with StateStore(storage) as store:
         for number in range(5):
             store.save_state(name=f"{number}.state")
         store.save_state(name="best.keep")
         storage.calls.clear()
-        assert LatestStatesKeeper("", 2).select_from(store) == ["0.state", "1.state", "2.state"]
         assert LatestStatesKeeper("", 1, "*.keep").select_from(store) == []
-        assert [call.partition(" ")[0] for call in storage.calls] == ["list", "list"]
+        assert LatestStatesKeeper("", 5).select_from(store) == []
+        assert LatestStatesKeeper("", 4).select_from(store, resumed_from="0.state") == ["0.state"]
+        assert [call.partition(" ")[0] for call in storage.calls] == ["list"] * 3
+        assert LatestStatesKeeper("", 2).select_from(store) == ["0.state", "1.state", "2.state"]
+        storage.calls.clear()
+        store.remove(["0.state", "1.state", "2.state"])
+        # The removal would have read them all: now only the one that the keeper was not to look at.
+        markers = [call for call in storage.calls if call.startswith("get _vault/commits/")]
+        assert markers == ["get _vault/commits/000000000006.best.keep"]
 
 
 def test_states_are_kept_within_a_size_on_every_backend(target: StorageTarget) -> None:

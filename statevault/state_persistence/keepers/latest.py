@@ -22,6 +22,9 @@ T = TypeVar("T")
 class LatestStatesKeeper(StoreStatesKeeper):
     """Keeps the newest states, by the order in which they were committed.
 
+    Out of a store (:meth:`select_from`), a state whose marker is damaged is neither counted nor removed. Who is told of
+    states one by one does not know.
+
     Args:
         states_dir: The store; kept for messages, the states come through :meth:`append` or :meth:`select_from`.
         max_keep: How many to keep; negative for all.
@@ -54,8 +57,14 @@ class LatestStatesKeeper(StoreStatesKeeper):
 
     @override
     def select_from(self, store: StateStore, *, resumed_from: str | None = None) -> list[str]:
-        # By names alone: a store of ten thousand states is listed with ten requests, and each marker is one more.
-        return self._all_but_latest([name for name in store.names() if fnmatchcase(name, self.state_name_pattern)])
+        # By names first: a store of ten thousand states is listed with ten requests, and each marker is one more.
+        names = [name for name in store.names() if fnmatchcase(name, self.state_name_pattern)]
+        selected = self._all_but_latest(names)
+        if set(selected) <= {resumed_from}:
+            return selected
+        # What a removal would read anyway. A damaged state is no one to go on from, and must not take the place of one.
+        damaged = store.damaged(names)
+        return self._all_but_latest([name for name in names if name not in damaged])
 
     def _all_but_latest(self, states: Sequence[T]) -> list[T]:
         return [] if self.max_keep < 0 else list(states[: -self.max_keep])
