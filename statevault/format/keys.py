@@ -28,6 +28,7 @@ __all__ = [
     "commit_key",
     "folder_of",
     "intent_key",
+    "is_intent_key",
     "manifest_key",
     "object_key",
     "parse_pin_keys",
@@ -51,6 +52,7 @@ MAX_SEQUENCE = 10**12 - 1
 
 _MANIFEST = "manifest.msgpack.zst"
 _SEQUENCED = re.compile(r"(\d{12})\.(.+)", re.ASCII)
+_INTENT = re.compile(re.escape(INTENTS) + r"[0-9a-f]{16}", re.ASCII)
 _ATTEMPT = re.compile(r"\.[0-9a-f]{8}$")
 _TO_ESCAPE = re.compile(rb"[^A-Za-z0-9._,+=@~-]|^\.")
 _MAX_SEGMENT = 180
@@ -87,6 +89,11 @@ def abort_key(state: str) -> str:
 def intent_key(prune: str) -> str:
     """The key of the record that a prune is about to remove states."""
     return INTENTS + prune
+
+
+def is_intent_key(key: str) -> bool:
+    """Whether a key is one under which a prune puts its intent."""
+    return _INTENT.fullmatch(key) is not None
 
 
 def pin_key(state: str, pin: str, attempt: str) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "check_no_path_is_a_folder",
     "check_pin_name",
     "check_state_name",
+    "is_state_name",
 ]
 
 _STATE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,:+=@~-]{0,199}")
@@ -32,12 +33,17 @@ def check_state_name(name: str) -> str:
     Raises:
         InvalidNameError: It can't; the message says what is allowed.
     """
-    if _STATE_NAME.fullmatch(name) is None:
+    if not is_state_name(name):
         raise InvalidNameError(
             f"{name!r} can't be the name of a state: use 1 to 200 characters out of A-Z a-z 0-9 . _ , : + = @ ~ -, "
             "the first one a letter or digit (a name is one path segment: no '/')"
         )
     return name
+
+
+def is_state_name(name: str) -> bool:
+    """Whether a state can have that name."""
+    return _STATE_NAME.fullmatch(name) is not None
 
 
 def check_pin_name(name: str) -> str:

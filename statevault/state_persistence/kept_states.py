@@ -62,8 +62,10 @@ class KeptStates(StoredStates):
         Raises:
             TypeError: `states` is one state, and not several.
             StateNotFoundError: A path is not one of this store, or it is ``"latest"``.
-            FormatError: A record of the store can't be read: no data was deleted; what is not visible any more by then
-                is freed by the next removal.
+            FormatError: A record of the store can't be read that may protect something: nothing was removed. (If it was
+                damaged in this very moment, the error's notes name the states that are gone; the next removal frees
+                what they took.)
+            CorruptStateError: Likewise for the commit marker or the manifest of another state.
             StorageError: The storage failed; call again to go on.
         """
         names = self._own_names(states, "remove")

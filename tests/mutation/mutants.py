@@ -12,6 +12,7 @@ from dataclasses import dataclass
 __all__ = ["MUTANTS", "Mutant"]
 
 _PRUNE = "state_persistence/pruning/prune.py"
+_PROTECTION = "state_persistence/pruning/protection.py"
 _REMOVAL = "state_persistence/pruning/removal.py"
 _PINS = "state_persistence/pruning/pins.py"
 _COMMIT = "state_persistence/publish/commit.py"
@@ -308,32 +309,30 @@ MUTANTS = (
         "    dead = {key.state: key for key in listing.tombstones}\n"
         "    data = tuple(_data_of_the_dead(storage, catalog, listing, dead, whole_store=whole_store))\n"
         "    folders = {folder_of(info.key) for info in data}\n"
-        "    for key in {dead[state] for state in folders} - buried:\n"
-        "        _check_tombstone(storage, listing, key)\n"
-        "    sessions = [session.record for session in read_sessions(storage)]\n",
-        "    sessions = [session.record for session in read_sessions(storage)]\n"
+        "    doubtful = [key for key in {dead[state] for state in folders} - buried if not is_whole(storage, listing, key)]\n"
+        "    seen = look_at_sessions(storage)\n",
+        "    seen = look_at_sessions(storage)\n"
         "    listing = catalog.listing()\n"
         "    # The tombstones, and that markers are gone: another prune may have been killed before they were there to stay.\n"
         '    storage.settle("" if whole_store else VAULT)\n'
         "    dead = {key.state: key for key in listing.tombstones}\n"
         "    data = tuple(_data_of_the_dead(storage, catalog, listing, dead, whole_store=whole_store))\n"
         "    folders = {folder_of(info.key) for info in data}\n"
-        "    for key in {dead[state] for state in folders} - buried:\n"
-        "        _check_tombstone(storage, listing, key)\n",
+        "    doubtful = [key for key in {dead[state] for state in folders} - buried if not is_whole(storage, listing, key)]\n",
         ("test_prune.py",),
     ),
     Mutant(
         "live sessions shelter nothing",
-        _PRUNE,
+        _PROTECTION,
         "    sheltered = _sheltered_folders(catalog, [key for key in commits if key.state in bases & dead.keys()])\n",
         "    sheltered: set[str] = set()\n",
         ("test_prune.py",),
     ),
     Mutant(
         "live sessions shelter the folder of their base alone",
-        _PRUNE,
-        "    return {base.state for base in bases}.union(*(_record(catalog, base).reuses for base in bases))\n",
-        "    return {base.state for base in bases}\n",
+        _PROTECTION,
+        "        return {base.state for base in bases}.union(*(_record(catalog, base).reuses for base in bases))\n",
+        "        return {base.state for base in bases}\n",
         ("test_prune.py",),
     ),
     Mutant(
@@ -345,7 +344,7 @@ MUTANTS = (
     ),
     Mutant(
         "what has gone protects nothing",
-        _PRUNE,
+        _PROTECTION,
         "        shares = shared.of(",
         "        shares = shared.of_readable(",
         ("test_prune.py",),
@@ -360,15 +359,15 @@ MUTANTS = (
     ),
     Mutant(
         "a base that has gone shelters nothing",
-        _PRUNE,
-        "        if catalog.is_tombstoned(key):\n            raise _OutdatedError(str(gone)) from None\n",
+        _PROTECTION,
+        "        if catalog.is_tombstoned(key):\n            raise OutdatedError(str(gone)) from None\n",
         "        if catalog.is_tombstoned(key):\n"
         "            return CommitRecord.model_construct(state=key.state, sequence=key.sequence, reuses=[])\n",
         ("test_prune.py",),
     ),
     Mutant(
         "a lost marker protects nothing",
-        _PRUNE,
+        _PROTECTION,
         "        raise StatePrunedError(\n"
         '            f"the commit marker of {key.state!r} has gone without a tombstone: nothing was deleted"\n'
         "        ) from None\n",
@@ -377,7 +376,7 @@ MUTANTS = (
     ),
     Mutant(
         "visible states protect nothing",
-        _PRUNE,
+        _PROTECTION,
         "    needed = _needed(catalog, shared, visible, folders - sheltered)\n",
         "    needed: set[str] = set()\n",
         ("test_prune.py",),
@@ -392,8 +391,8 @@ MUTANTS = (
     Mutant(
         "any tombstone is believed",
         _PRUNE,
-        "        _check_tombstone(storage, listing, key)\n",
-        "        pass\n",
+        "    kept = sheltered | foreign\n",
+        "    kept = sheltered\n",
         ("test_meddling.py",),
     ),
     Mutant(

@@ -44,7 +44,7 @@ class Pruner:
         takes_for_dead: It may take any session for stale. Which one is, is left open: no clock decides what is safe.
         collects: It lists the whole store.
         unsure: The answers to its tombstones may be lost.
-        remembers: It may know any marker from before, and not read it again.
+        remembers: It may know any marker and manifest from before, and not read it again.
     """
 
     name: str
@@ -174,6 +174,8 @@ class Pruner:
 
     def needs(self, record: Key) -> Reading[frozenset[Key] | None]:
         """P6: what a visible state refers to; None if its manifest has gone."""
+        if self.remembers and (yield Choose((False, True))):
+            return frozenset(record.content)
         manifest = objects_of(record.state)[-1]
         found = yield Find("object", frozenset({record.state}))
         return frozenset(record.content) if manifest in found else None

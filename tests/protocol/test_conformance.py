@@ -218,7 +218,7 @@ def load_s(storage: WatchedStorage) -> None:
         store.load_state("S")
 
 
-SAVE, PRUNE_B, PRUNE_S = Writer("S", "B"), Pruner("p", frozenset("B")), Pruner("p", frozenset("S"))
+SAVE, PRUNE_B, PRUNE_S = Writer("S", "B"), Pruner("p", frozenset("B"), remembers=True), Pruner("p", frozenset("S"))
 STRICT = Pruner("p", takes_for_dead=True)
 COLLECT = Pruner("p", takes_for_dead=True, collects=True)
 
@@ -287,7 +287,8 @@ def test_statevault_makes_the_calls_of_the_model(case: Case) -> None:
 def test_a_call_that_is_left_out_is_noticed(case: Case) -> None:
     code, models = both(case)
     writes = [number for number, step in enumerate(code) if step.verb != "find"]
-    asked = {(step.kind, step.state) for step in models[0] if step.verb == "find"}
+    # What a prune has read when it looked ahead, the model may remember: that it is read at all, other tests find.
+    asked = set.intersection(*({(step.kind, step.state) for step in model if step.verb == "find"} for model in models))
     for left_out in writes:
         with pytest.raises(AssertionError):
             check_that_it_conforms_to_one([step for number, step in enumerate(code) if number != left_out], models)

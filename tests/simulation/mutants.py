@@ -160,14 +160,13 @@ MUTANTS: dict[str, Mutant] = {
         (
             ("    commits = catalog.commits()\n", ""),
             (
-                "    sessions = [session.record for session in read_sessions(storage)]\n",
-                "    commits = catalog.commits()\n"
-                "    sessions = [session.record for session in read_sessions(storage)]\n",
+                "    seen = look_at_sessions(storage)\n",
+                "    commits = catalog.commits()\n    seen = look_at_sessions(storage)\n",
             ),
         ),
     ),
     "bases of live sessions are not protected": Mutant(
-        "pruning.prune",
+        "pruning.protection",
         (
             (
                 "bases = {session.base for session in sessions if session.base is not None and",
@@ -176,8 +175,13 @@ MUTANTS: dict[str, Mutant] = {
         ),
     ),
     "what visible states reuse is not protected": Mutant(
-        "pruning.prune",
-        (("for record in records if not folders.isdisjoint(record.reuses))", "for record in records if not True)"),),
+        "pruning.protection",
+        (
+            (
+                "[record for record in records if not folders.isdisjoint(record.reuses)]",
+                "[record for record in records if not True]",
+            ),
+        ),
     ),
     "the markers of bases go": Mutant(
         "pruning.prune",

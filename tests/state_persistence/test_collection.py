@@ -196,7 +196,7 @@ def test_the_last_tombstone_stays_so_that_sequences_never_fall() -> None:
 
 @pytest.mark.parametrize(
     "reason",
-    ["young here", "young there", "no clock", "data", "session", "pin", "damaged", "too large"],
+    ["young here", "young there", "no clock", "data", "session", "pin", "newer", "damaged and young"],
 )
 def test_records_that_may_still_be_needed_stay(reason: str) -> None:
     storage = TimedStorage()
@@ -218,13 +218,51 @@ def test_records_that_may_still_be_needed_stay(reason: str) -> None:
             storage.put(session_key("a.state"), session.to_json())
         case "pin":
             storage.put(f"{PINS}a.state/late.00000000", b"")
-        case "damaged":
-            storage.objects[key] = b"{"
+        case "newer":
+            storage.objects[key] = b'{"version": 2}'
         case _:
-            storage.objects[key] = b" " * (17 << 20)
+            storage.put(key, b"{")
     with StateStore(storage) as store:
         store.gc()
     assert key in storage.objects
+
+
+@pytest.mark.parametrize("content", [b"{", b" " * (17 << 20)], ids=["damaged", "too large"])
+def test_a_record_that_cannot_be_read_is_as_old_as_its_object(content: bytes) -> None:
+    storage = TimedStorage()
+    old_records(storage)
+    save_states(storage, 1)
+    storage.objects[tombstone_key(1, "a.state")] = storage.objects[intent_key("00aa")] = content
+    with StateStore(storage) as store:
+        assert store.gc(dry_run=True).records == 3
+        assert store.gc().records == 3
+
+
+def test_a_rehearsal_gives_no_save_up_and_does_not_say_so(caplog: pytest.LogCaptureFixture) -> None:
+    storage = DictStorage()
+    save_states(storage, 1)
+    session = SessionRecord(state="x.state", sequence=2, writer="w", base=None, started_at=LONG_AGO)
+    storage.put(session_key("x.state"), session.to_json())
+    with StateStore(storage) as store:
+        assert store.gc(dry_run=True).given_up == ("x.state",)
+        assert "given up" not in caplog.text
+        store.gc()
+        assert caplog.text.count("x.state by w to dict:// did not end; it is given up") == 1
+
+
+def test_a_rehearsal_goes_by_the_clock_of_the_backend_that_is_behind() -> None:
+    there = NOW - timedelta(days=30)
+    storage = TimedStorage(there)
+    save_states(storage, 1)
+    at = there - timedelta(days=6)
+    storage.put(tombstone_key(1, "a.state"), TombstoneRecord(state="a.state", sequence=1, by="p", at=at).to_json())
+    session = SessionRecord(state="x.state", sequence=2, writer="w", base=None, started_at=at)
+    storage.put(session_key("x.state"), session.to_json())
+    storage.times[tombstone_key(1, "a.state")] = storage.times[session_key("x.state")] = at
+    with StateStore(storage) as store:
+        told = store.gc(dry_run=True)
+        assert (told.given_up, told.records) == (("x.state",), 0)
+        assert store.gc() == told
 
 
 def test_what_a_killed_probe_has_left_goes_when_it_is_old() -> None:

@@ -111,10 +111,18 @@ def test_the_intent_of_a_prune_that_died_forbids_the_pin_and_says_what_to_do() -
 @pytest.mark.parametrize("content", [b"{", b"x" * (17 << 20)], ids=["no json", "too large"])
 def test_an_intent_that_cannot_be_read_may_be_for_any_state(content: bytes) -> None:
     storage = a_store_with_two_states()
-    storage.put(intent_key("00aa"), content)
-    with StateStore(storage) as store, pytest.raises(FormatError, match="00aa"):
+    storage.put(intent_key("00aa" * 4), content)
+    with StateStore(storage) as store, pytest.raises(FormatError, match=r"00aa.* is not pinned, .*statevault gc"):
         store.pin("old.state")
     assert records(storage, PINS) == []
+
+
+def test_what_is_no_intent_by_its_key_forbids_no_pin() -> None:
+    storage = a_store_with_two_states()
+    storage.put(intent_key(".DS_Store"), b"{")
+    with StateStore(storage) as store:
+        store.pin("old.state")
+        assert store.pins() == {"old.state": ("pin",)}
 
 
 def test_a_state_whose_writer_was_given_up_is_not_pinned() -> None:

@@ -329,7 +329,8 @@ def test_another_prune_beside_a_save_that_ends_well() -> None:
     at_each_call_of_a_prune(prepare, end_well)
 
 
-def test_another_prune_removes_the_state_through_which_a_new_one_refers() -> None:
+@pytest.mark.parametrize("victims", [("base.state",), ()], ids=["looks ahead", "goes on with what another has begun"])
+def test_another_prune_removes_the_state_through_which_a_new_one_refers(victims: tuple[str, ...]) -> None:
     """This one saw the older state, which shares, and not the newer, which shares as well."""
 
     def prepare() -> DictStorage:
@@ -337,6 +338,8 @@ def test_another_prune_removes_the_state_through_which_a_new_one_refers() -> Non
         with store_with(storage, folder=Folder(OLD)) as store:
             store.save_state(name="base.state")
             store.save_state(name="middle.state")
+        if not victims:
+            remove_states(storage, [StateKey(1, "base.state")], by="q", reason="test")
         return storage
 
     def replace(storage: DictStorage) -> None:
@@ -344,4 +347,4 @@ def test_another_prune_removes_the_state_through_which_a_new_one_refers() -> Non
             store.save_state(name="child.state")
         prune(storage, Catalog(storage), ["middle.state"], by="q", reason="test")
 
-    at_each_call_of_a_prune(prepare, replace)
+    at_each_call_of_a_prune(prepare, replace, victims=victims)

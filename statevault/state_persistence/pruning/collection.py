@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from statevault.errors import FormatError, ObjectNotFoundError
-from statevault.format.keys import INTENTS, abort_key, folder_of, tombstone_key
+from statevault.errors import FormatError, ObjectNotFoundError, UnsupportedVersionError
+from statevault.format.keys import INTENTS, StateKey, abort_key, folder_of, tombstone_key
 from statevault.format.records import AbortRecord, IntentRecord, TombstoneRecord
 from statevault.state_persistence.concurrency.parallel import run_all
+from statevault.state_persistence.pruning.obstacles import enumerated, refusing
 from statevault.state_persistence.pruning.prune import Sweep, sweep
 from statevault.state_persistence.pruning.rehearsal import RehearsalStorage
 from statevault.state_persistence.pruning.removal import give_up_stale
@@ -79,17 +80,25 @@ def collect(
         packing: When the markers are packed for those who list them.
 
     Raises:
-        Exception: See :func:`~statevault.state_persistence.pruning.prune.prune`.
+        FormatError: A record can't be read: nothing was collected, since it might protect something.
+        CorruptStateError: Likewise for a commit marker or a manifest.
+        StatePrunedError: Likewise for a marker that has gone without a tombstone.
+        StorageError: The storage failed; call again to go on.
     """
-    given_up = give_up_stale(storage, catalog, by=by, stale_after=stale_after)
-    swept = sweep(storage, catalog, shared, whole_store=True)
-    expired = [*_expired(storage, swept, records_live), *_forgotten_probes(swept.listing, stale_after)]
-    storage.delete(expired)
-    uploads = storage.abort_unfinished_uploads(stale_after)
-    pack_markers(storage, catalog, swept.listing, packing, fetch=True)
-    result = CollectionResult(
-        tuple(key.state for key in given_up), len(swept.garbage), swept.freed, len(expired), uploads
-    )
+    with refusing("nothing was collected"):
+        given_up = give_up_stale(storage, catalog, by=by, stale_after=stale_after)
+    names = [key.state for key in given_up]
+    so_far = f"nothing was collected, but these saves were given up: {enumerated(names)}"
+    with refusing(so_far if names else "nothing was collected"):
+        result = _clear_away(
+            storage,
+            catalog,
+            given_up,
+            stale_after=stale_after,
+            records_live=records_live,
+            shared=shared,
+            packing=packing,
+        )
     _logger.info(
         "Collected garbage of %s: %d objects, %d bytes, %d records, %d unfinished uploads",
         storage.url,
@@ -99,6 +108,25 @@ def collect(
         result.uploads,
     )
     return result
+
+
+def _clear_away(
+    storage: Storage,
+    catalog: Catalog,
+    given_up: list[StateKey],
+    *,
+    stale_after: timedelta,
+    records_live: timedelta = RECORDS_LIVE,
+    shared: SharedObjects | None = None,
+    packing: PackingRule,
+) -> CollectionResult:
+    swept = sweep(storage, catalog, shared, whole_store=True)
+    expired = [*_expired(storage, swept, records_live), *_forgotten_probes(swept.listing, stale_after)]
+    storage.delete(expired)
+    uploads = storage.abort_unfinished_uploads(stale_after)
+    pack_markers(storage, catalog, swept.listing, packing, fetch=True)
+    names = tuple(key.state for key in given_up)
+    return CollectionResult(names, len(swept.garbage), swept.freed, len(expired), uploads)
 
 
 def rehearse_collection(storage: Storage, *, by: str, stale_after: timedelta = STALE_AFTER) -> CollectionResult:
@@ -113,8 +141,13 @@ def rehearse_collection(storage: Storage, *, by: str, stale_after: timedelta = S
         Exception: As :func:`collect`.
     """
     rehearsal = RehearsalStorage(storage)
+    catalog = Catalog(rehearsal)
     never = PackingRule(at_least=sys.maxsize)
-    return collect(rehearsal, Catalog(rehearsal), by=by, stale_after=stale_after, packing=never)
+    with refusing("nothing was collected"):
+        given_up = give_up_stale(
+            rehearsal, catalog, by=by, stale_after=stale_after, on_given_up=lambda session, url: None
+        )
+        return _clear_away(rehearsal, catalog, given_up, stale_after=stale_after, packing=never)
 
 
 def _expired(storage: Storage, swept: Sweep, records_live: timedelta) -> list[str]:
@@ -154,9 +187,15 @@ def _times(listing: Listing) -> Iterator[datetime]:
 
 
 def _written_at(storage: Storage, info: ObjectInfo, kind: type[_Dated]) -> datetime | None:
-    """When a record was written by its writer's clock; None if it has gone, or can't be read."""
+    """When a record was written by its writer's clock; None if it has gone, or nobody knows.
+
+    What is damaged is as old as its object: it was one of these records, as its key says, and would stay for ever.
+    """
     try:
         return fetch_record(storage, info, kind).at
-    except (ObjectNotFoundError, FormatError) as error:
+    except (ObjectNotFoundError, UnsupportedVersionError) as error:
         _logger.debug("%s", error)
         return None
+    except FormatError as error:
+        _logger.debug("%s", error)
+        return info.modified

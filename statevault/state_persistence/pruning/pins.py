@@ -8,7 +8,14 @@ from __future__ import annotations
 import secrets
 from datetime import UTC, datetime
 
-from statevault.errors import ObjectNotFoundError, PinConflictError, StatePrunedError, StorageError
+from statevault.errors import (
+    FormatError,
+    ObjectNotFoundError,
+    PinConflictError,
+    StatePrunedError,
+    StorageError,
+    UnsupportedVersionError,
+)
 from statevault.format.keys import (
     INTENTS,
     PINS,
@@ -16,6 +23,7 @@ from statevault.format.keys import (
     abort_key,
     commit_key,
     intent_key,
+    is_intent_key,
     parse_pin_keys,
     pin_key,
     tombstone_key,
@@ -41,6 +49,7 @@ def pin_state(storage: Storage, key: StateKey, pin: str, *, by: str) -> None:
         InvalidNameError: `pin` can't be the name of a pin.
         PinConflictError: A prune may be removing the state: nothing was pinned.
         StatePrunedError: It was removed meanwhile.
+        FormatError: The intent of a prune can't be read: nothing was pinned.
         StorageError: The storage failed. The notes of the error say it if the pin may be there all the same.
     """
     # A key of its own, so that a pin that is taken back is not that of somebody else.
@@ -103,6 +112,15 @@ def _intent(storage: Storage, state: str) -> IntentRecord | None:
             intent = fetch_record(storage, info, IntentRecord)
         except ObjectNotFoundError:
             continue  # its tombstones are there
+        except UnsupportedVersionError:
+            raise
+        except FormatError as error:
+            if not is_intent_key(info.key):
+                continue  # nobody's: no prune puts one under such a key
+            raise FormatError(
+                f"{error}; {state!r} is not pinned, since a prune may be about to remove it. `statevault gc` deletes "
+                "the intent when it is a week old. Delete it by hand if all prunes have ended that ran when it was put"
+            ) from None
         if state in intent.states:
             return intent
     return None

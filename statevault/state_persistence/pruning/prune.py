@@ -11,8 +11,14 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
-from statevault.errors import CorruptStateError, FormatError, StatePrunedError
+from statevault.errors import (
+    CorruptStateError,
+    FormatError,
+    StatePrunedError,
+    StateVaultError,
+)
 from statevault.format.keys import (
     PINS,
     VAULT,
@@ -22,16 +28,16 @@ from statevault.format.keys import (
     folder_of,
     session_key,
     state_prefix,
-    tombstone_key,
 )
-from statevault.format.records import CommitRecord, TombstoneRecord
 from statevault.state_persistence.concurrency.parallel import run_all
+from statevault.state_persistence.pruning.doubtful import foreign_folders, is_whole
+from statevault.state_persistence.pruning.obstacles import check_sessions, enumerated, refusing
+from statevault.state_persistence.pruning.protection import OutdatedError, protect
 from statevault.state_persistence.pruning.removal import give_up_stale, remove_states
 from statevault.state_persistence.pruning.shared_objects import SharedObjects
 from statevault.state_persistence.records.catalog import Catalog, Listing
-from statevault.state_persistence.records.fetch import fetch_record
 from statevault.state_persistence.records.packing import PackingRule, pack_markers
-from statevault.state_persistence.records.sessions import STALE_AFTER, read_sessions
+from statevault.state_persistence.records.sessions import STALE_AFTER, Sessions, look_at_sessions
 from statevault.storage import ObjectInfo, Storage
 
 __all__ = ["PruneResult", "Sweep", "prune", "sweep"]
@@ -105,11 +111,13 @@ def prune(
         packing: When the markers that were read are packed for those who list them.
 
     Raises:
-        FormatError: A record can't be read: no data was deleted, since it might have protected something. States that
-            had got their tombstone by then are gone all the same; the next prune frees their room.
+        FormatError: A record can't be read: nothing was removed, since it might protect something.
         CorruptStateError: Likewise for a commit marker or a manifest.
         StatePrunedError: Likewise for a marker that has gone without a tombstone.
         StorageError: The storage failed; the next prune goes on where this one stopped.
+
+    Each of them may also come when the states are removed already (a record was damaged in this very moment): then a
+    note of the error names them. The next prune frees their room.
     """
     # The victims are dead before anything is listed, so that a writer that chose one as its base and did not see the
     # tombstone has a session that P4 sees.
@@ -118,20 +126,65 @@ def prune(
     chosen = [key for key in listing.visible if key.state in wanted]
     spared = [key.state for key in chosen if key.state in listing.pins]
     unpinned = [key for key in chosen if key.state not in listing.pins]
+    shared = shared or SharedObjects.in_store(storage, catalog)
+    sessions = None
     if unpinned:
+        with refusing("nothing was removed"):
+            sessions = _look_ahead(storage, catalog, shared, listing, unpinned)
         # What made the caller choose them, newer states, must be there to stay.
         storage.settle(VAULT)
-    removed = remove_states(storage, unpinned, by=by, reason=reason)
+    removed = _removed(storage, unpinned, by=by, reason=reason)
     gone = set(removed)
     spared += [key.state for key in unpinned if key not in gone]
-    give_up_stale(storage, catalog, by=by, stale_after=stale_after)
-    swept = sweep(storage, catalog, shared, buried=frozenset(removed))
+    try:
+        with refusing("no data was deleted"):
+            give_up_stale(storage, catalog, by=by, stale_after=stale_after, sessions=sessions)
+            swept = sweep(storage, catalog, shared, buried=frozenset(removed))
+    except StateVaultError as error:
+        if removed:
+            names = enumerated([key.state for key in removed])
+            error.add_note(f"Removed already: {names}. What they take is freed by a later removal, or `statevault gc`.")
+        raise
     pack_markers(storage, catalog, swept.listing, packing, fetch=False)
     result = PruneResult(tuple(key.state for key in removed), tuple(spared), len(swept.garbage), swept.freed)
     _logger.info(
         "Pruned %d states of %s: %d objects, %d bytes", len(removed), storage.url, result.objects, result.freed
     )
     return result
+
+
+def _look_ahead(
+    storage: Storage, catalog: Catalog, shared: SharedObjects, listing: Listing, victims: list[StateKey]
+) -> Sessions:
+    """Read before P0 what P1 to P6 would have to read, so that what can't be read stops the prune before it begins.
+
+    It costs nothing but the order: markers and manifests are remembered, and P1 takes what is returned here. P4 lists
+    and reads the sessions again, as it must.
+
+    Raises:
+        FormatError: A record can't be read that may protect something.
+        StatePrunedError: A marker has gone without a tombstone.
+    """
+    sessions = look_at_sessions(storage)
+    dead = {key.state: key for key in (*listing.tombstones, *victims)}
+    check_sessions(sessions.unreadable, ended=dead.keys() | {key.state for key in listing.commits})
+    try:
+        folders = _unfinished(catalog, listing, dead).folders
+        records = (session.record for session in sessions.readable)
+        protect(catalog, shared, sessions=records, commits=listing.commits, dead=dead, folders=folders)
+    except OutdatedError as outdated:
+        _logger.debug("%s; the look ahead is left to the prune itself", outdated)
+    return sessions
+
+
+def _removed(storage: Storage, states: list[StateKey], *, by: str, reason: str) -> list[StateKey]:
+    """P0; says in an error that some of the states may be gone."""
+    try:
+        return remove_states(storage, states, by=by, reason=reason)
+    except StateVaultError as error:
+        names = enumerated([key.state for key in states])
+        error.add_note(f"Some of these may be removed already: {names}. Remove them again to go on.")
+        raise
 
 
 def sweep(
@@ -159,13 +212,9 @@ def sweep(
     for _ in range(_ROUNDS):
         try:
             return _sweep_once(storage, catalog, shared, buried, whole_store=whole_store)
-        except _OutdatedError as outdated:
+        except OutdatedError as outdated:
             _logger.debug("%s; looking again", outdated)
     raise StatePrunedError(f"others prune {storage.url} faster than this prune can look: prune again")
-
-
-class _OutdatedError(Exception):
-    """A record that was listed has gone: another prune is at work, and what was listed no longer tells all."""
 
 
 def _sweep_once(
@@ -178,27 +227,28 @@ def _sweep_once(
     dead = {key.state: key for key in listing.tombstones}
     data = tuple(_data_of_the_dead(storage, catalog, listing, dead, whole_store=whole_store))
     folders = {folder_of(info.key) for info in data}
-    for key in {dead[state] for state in folders} - buried:
-        _check_tombstone(storage, listing, key)
-    sessions = [session.record for session in read_sessions(storage)]
+    doubtful = [key for key in {dead[state] for state in folders} - buried if not is_whole(storage, listing, key)]
+    seen = look_at_sessions(storage)
+    sessions = [session.record for session in seen.readable]
     commits = catalog.commits()
     # P6
-    bases = {session.base for session in sessions if session.base is not None and session.state not in dead}
-    sheltered = _sheltered_folders(catalog, [key for key in commits if key.state in bases & dead.keys()])
-    visible = [key for key in commits if key.state not in dead]
-    needed = _needed(catalog, shared, visible, folders - sheltered)
+    check_sessions(seen.unreadable, ended=dead.keys() | {key.state for key in commits})
+    sheltered, needed = protect(catalog, shared, sessions=sessions, commits=commits, dead=dead, folders=folders)
+    foreign = foreign_folders(storage, catalog, listing, data, doubtful)
     # P7
-    garbage = tuple(info for info in data if info.key not in needed and folder_of(info.key) not in sheltered)
+    kept = sheltered | foreign
+    garbage = tuple(info for info in data if info.key not in needed and folder_of(info.key) not in kept)
     storage.delete([info.key for info in garbage])
     # P8: the markers of what is sheltered stay: the next prune finds by them what it has to look at again. Nor does any
     # record go that P2 had not seen: it came after P3. A session whose state is committed protects nothing any more.
     done = [key for key in listing.commits if key.state in dead.keys() - sheltered]
     ended = listing.sessions & {*dead, *(key.state for key in commits)}
-    over = [session_key(session.state) for session in sessions if session.state in ended]
+    begun = {*(session.state for session in sessions), *(session.state for session in seen.unreadable)}
+    over = [session_key(state) for state in sorted(begun & ended)]
     pins = [key for key in listing.objects if key.startswith(PINS) and _pinned_by(key) in dead.keys() - sheltered]
     storage.delete([*(commit_key(*key) for key in done), *over, *pins])
     catalog.forget(done)
-    shared.forget_others(visible)
+    shared.forget_others([key for key in commits if key.state not in dead])
     return Sweep(listing, data, garbage)
 
 
@@ -209,14 +259,25 @@ def _data_of_the_dead(
     if whole_store:
         found = list(storage.list())
     else:
-        folders = sorted(_unfinished(catalog, listing, dead))
+        unfinished = _unfinished(catalog, listing, dead)
+        for damaged in unfinished.damaged:
+            # It can't say any more to which folders it referred: a collection, which looks at all, finds them.
+            _logger.warning("%s; what it referred to is left to a collection (gc)", damaged)
+        folders = sorted(unfinished.folders)
         with ThreadPoolExecutor(_CONCURRENT_LISTS, "statevault-prune") as pool:
             lists = run_all(pool, lambda folder: list(storage.list(state_prefix(folder))), folders)
         found = [info for infos in lists for info in infos]
     return [info for info in found if folder_of(info.key) in dead and _is_ours(info)]
 
 
-def _unfinished(catalog: Catalog, listing: Listing, dead: dict[str, StateKey]) -> set[str]:
+class _Unfinished(NamedTuple):
+    """Dead states whose removal has not ended: their folders, and what is wrong with those markers that are damaged."""
+
+    folders: set[str]
+    damaged: list[CorruptStateError]
+
+
+def _unfinished(catalog: Catalog, listing: Listing, dead: dict[str, StateKey]) -> _Unfinished:
     """The dead states whose folders may hold garbage that no earlier prune has seen as such.
 
     Those whose marker or session is still there, and those that they refer to. An object that outlives its state's
@@ -224,54 +285,13 @@ def _unfinished(catalog: Catalog, listing: Listing, dead: dict[str, StateKey]) -
     """
     marked = [key for key in listing.commits if key.state in dead]
     folders = {key.state for key in marked} | (listing.sessions & dead.keys())
+    damaged = []
     for record in catalog.records(marked):
         if isinstance(record, CorruptStateError):
-            # It can't say any more to which folders it referred: a collection, which looks at all, finds them.
-            _logger.warning("%s; what it referred to is left to a collection (gc)", record)
+            damaged.append(record)
         else:
             folders |= dead.keys() & set(record.reuses)
-    return folders
-
-
-def _sheltered_folders(catalog: Catalog, bases: list[StateKey]) -> set[str]:
-    """P6: the folders in which dead bases of live sessions have objects. Nothing is deleted in them.
-
-    Raises:
-        _OutdatedError: The marker of a base has gone: its session has ended, perhaps well, since commits were listed.
-    """
-    return {base.state for base in bases}.union(*(_record(catalog, base).reuses for base in bases))
-
-
-def _needed(catalog: Catalog, shared: SharedObjects, visible: list[StateKey], folders: set[str]) -> set[str]:
-    """P6: the keys of the objects that visible states have in the folders of others, if they have some in these.
-
-    What is remembered of a state may be of one that has gone since it was listed. That only protects more.
-
-    Raises:
-        _OutdatedError: One of the states has gone since it was listed. What was saved on top of it meanwhile may need
-            what it needed, and is not among those that were listed.
-    """
-    if not folders:
-        return set()
-    catalog.records(visible)  # several at once; looked at below
-    records = [_record(catalog, key) for key in visible]
-    try:
-        shares = shared.of(record for record in records if not folders.isdisjoint(record.reuses))
-    except StatePrunedError as gone:
-        raise _OutdatedError(str(gone)) from None
-    return {entry.key for state in shares.values() for share in state for entry in share.objects}
-
-
-def _check_tombstone(storage: Storage, listing: Listing, key: StateKey) -> None:
-    """Make sure, before data is deleted, that a tombstone is statevault's.
-
-    Raises:
-        FormatError: It isn't.
-    """
-    info = listing.objects[tombstone_key(*key)]
-    record = fetch_record(storage, info, TombstoneRecord)
-    if (record.sequence, record.state) != key:
-        raise FormatError(f"the tombstone {info.key} of {storage.url} is of another state ({record.state!r})")
+    return _Unfinished(folders, damaged)
 
 
 def _is_ours(info: ObjectInfo) -> bool:
@@ -281,23 +301,6 @@ def _is_ours(info: ObjectInfo) -> bool:
     except FormatError:
         return False
     return not any(segment.startswith(".") for segment in info.key.split("/"))
-
-
-def _record(catalog: Catalog, key: StateKey) -> CommitRecord:
-    """The marker of a state that was listed.
-
-    Raises:
-        _OutdatedError: Another prune has removed the state since it was listed.
-        StatePrunedError: Its marker has gone without a tombstone: it was lost, and might have protected something.
-    """
-    try:
-        return catalog.record(key)
-    except StatePrunedError as gone:
-        if catalog.is_tombstoned(key):
-            raise _OutdatedError(str(gone)) from None
-        raise StatePrunedError(
-            f"the commit marker of {key.state!r} has gone without a tombstone: nothing was deleted"
-        ) from None
 
 
 def _pinned_by(key: str) -> str:

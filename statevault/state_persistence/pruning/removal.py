@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -15,9 +15,10 @@ from itertools import islice
 from statevault.format.keys import PINS, StateKey, abort_key, commit_key, intent_key, parse_pin_keys
 from statevault.format.records import MAX_INTENT_STATES, AbortRecord, IntentRecord
 from statevault.state_persistence.concurrency.parallel import run_all
+from statevault.state_persistence.pruning.obstacles import check_sessions
 from statevault.state_persistence.records.catalog import Catalog
 from statevault.state_persistence.records.deadline import Deadline
-from statevault.state_persistence.records.sessions import read_sessions
+from statevault.state_persistence.records.sessions import Session, Sessions, look_at_sessions
 from statevault.state_persistence.records.tombstones import put_tombstone
 from statevault.storage import Storage
 
@@ -66,7 +67,21 @@ def _remove_batch(storage: Storage, states: Sequence[StateKey], *, by: str, reas
     return removed
 
 
-def give_up_stale(storage: Storage, catalog: Catalog, *, by: str, stale_after: timedelta) -> list[StateKey]:
+def _log_given_up(session: Session, url: str) -> None:
+    _logger.warning(
+        "The save of %s by %s to %s did not end; it is given up", session.record.state, session.record.writer, url
+    )
+
+
+def give_up_stale(
+    storage: Storage,
+    catalog: Catalog,
+    *,
+    by: str,
+    stale_after: timedelta,
+    sessions: Sessions | None = None,
+    on_given_up: Callable[[Session, str], None] = _log_given_up,
+) -> list[StateKey]:
     """P1: give up the saves whose writers are taken for dead.
 
     Abort first, look for the marker after: at least one of prune and writer sees the other.
@@ -76,22 +91,29 @@ def give_up_stale(storage: Storage, catalog: Catalog, *, by: str, stale_after: t
         catalog: The store's states.
         by: Who prunes; its own saves are never stale.
         stale_after: How old a session without a marker is when its writer is taken for dead.
+        sessions: What was read of the sessions a moment ago; they are read if it is not given. One that has ended since
+            has left a marker or a tombstone, which are looked for here.
+        on_given_up: Told of each that is given up, and of the store.
 
     Returns:
         The states that were given up.
 
     Raises:
-        FormatError: A session can't be read.
+        ObstacleError: A session can't be read that may protect something: nobody was given up.
+        UnsupportedVersionError: One was written by a newer version.
         StorageError: The storage failed.
     """
-    sessions = read_sessions(storage)
+    seen = look_at_sessions(storage) if sessions is None else sessions
     now = datetime.now(UTC)
-    stale = [session for session in sessions if session.record.writer != by and now - session.begun_at >= stale_after]
-    if not stale:
+    stale = [
+        session for session in seen.readable if session.record.writer != by and now - session.begun_at >= stale_after
+    ]
+    if not stale and not seen.unreadable:
         return []
     listing = catalog.listing()
     # By name: where two writers chose the same, the marker of the one must not be taken for missing.
     over = {key.state for key in (*listing.commits, *listing.tombstones)}
+    check_sessions(seen.unreadable, ended=over)
     given_up = []
     for session in stale:
         key = session.key
@@ -99,9 +121,7 @@ def give_up_stale(storage: Storage, catalog: Catalog, *, by: str, stale_after: t
             continue
         storage.put(abort_key(key.state), AbortRecord(state=key.state, by=by, at=now).to_json())
         if not storage.exists(commit_key(*key)):
-            _logger.warning(
-                "The save of %s by %s to %s did not end; it is given up", key.state, session.record.writer, storage.url
-            )
+            on_given_up(session, storage.url)
             put_tombstone(storage, key, by=by, reason="its writer was taken for dead")
             given_up.append(key)
     return given_up

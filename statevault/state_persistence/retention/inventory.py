@@ -19,6 +19,7 @@ from statevault.storage import Storage
 __all__ = ["Inventory"]
 
 _logger = logging.getLogger(__name__)
+_PASSED_OVER = "retention passes it over"
 
 
 class Inventory:
@@ -54,8 +55,8 @@ class Inventory:
         return Holdings(tuple(infos), now, StoredSizes(records, self._shared))
 
     def sizes(self, listing: Listing) -> StoredSizes:
-        """The sizes of the states that are visible in `listing`."""
-        return StoredSizes(self._records(listing), self._shared)
+        """The sizes of the states that are visible in `listing`, where their markers can be read."""
+        return StoredSizes(self._records(listing, "what it takes is not known"), self._shared)
 
     def newest_first(self, listing: Listing) -> Iterator[StateInfo]:
         """The states that are visible in `listing`; each marker is read when it is asked for."""
@@ -69,13 +70,13 @@ class Inventory:
             else:
                 yield self._info(record)
 
-    def _records(self, listing: Listing) -> list[CommitRecord]:
+    def _records(self, listing: Listing, without: str = _PASSED_OVER) -> list[CommitRecord]:
         visible = listing.visible
         self._shared.forget_others(visible)
         records = []
         for record in self._catalog.records_to_show(listing):
             if isinstance(record, CorruptStateError):
-                self._report(record)
+                self._report(record, without)
             else:
                 records.append(record)
         return records
@@ -87,7 +88,8 @@ class Inventory:
             return known[1]
         return StateInfo.from_record(record, self._storage.path(record.state))
 
-    def _report(self, damaged: CorruptStateError) -> None:
-        if str(damaged) not in self._reported:
-            self._reported.add(str(damaged))
-            _logger.warning("%s; retention passes it over", damaged)
+    def _report(self, damaged: CorruptStateError, what: str = _PASSED_OVER) -> None:
+        report = f"{damaged}; {what}"
+        if report not in self._reported:
+            self._reported.add(report)
+            _logger.warning("%s", report)
