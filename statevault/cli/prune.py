@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -12,10 +12,11 @@ from rich.text import Text
 from statevault.cli.confirm import Yes, confirm, refuse_unasked
 from statevault.cli.failures import reported
 from statevault.cli.options import AsJson, StorageOptions, StoreArgument, opened
-from statevault.cli.output import console, counted, is_wide, plain, print_json, size, when
+from statevault.cli.output import console, counted, is_wide, plain, print_json, size
 from statevault.cli.prune_rules import PrunePolicy, keep_rules
 from statevault.cli.quantities import parsed_duration, parsed_size
-from statevault.state_persistence import PruneResult
+from statevault.errors import StateVaultError
+from statevault.state_persistence import PruneResult, StateStore
 from statevault.state_persistence.retention import Decision, RetentionPlan
 
 __all__ = ["prune"]
@@ -103,11 +104,25 @@ def prune(
         result = None
         if plan.removed and not dry_run:
             confirm(f"Remove {counted(len(plan.removed), 'state')} ({size(sum(frees.values()))})?", yes=yes)
-            result = store.remove([state.name for state in plan.removed], reason="pruned by the command line")
+            result = removed(store, [state.name for state in plan.removed], "pruned by the command line", as_json)
         if as_json:
             print_json(_as_json(plan, policy, frees, result))
         elif result is not None:
             print_result(result)
+
+
+def removed(store: StateStore, names: list[str], reason: str, as_json: bool) -> PruneResult:
+    """Remove states; of an error that comes when some are removed already, its notes are printed, too.
+
+    Raises:
+        StateVaultError: See :meth:`~statevault.StateStore.remove`.
+    """
+    try:
+        return store.remove(names, reason=reason)
+    except StateVaultError as error:
+        for note in () if as_json else getattr(error, "__notes__", ()):
+            typer.echo(plain(note), err=True)
+        raise
 
 
 def print_result(result: PruneResult) -> None:
@@ -140,14 +155,14 @@ def _print(plan: RetentionPlan, policy: PrunePolicy, frees: dict[str, int]) -> N
     table.add_column("", no_wrap=True)
     table.add_column("state", no_wrap=True)
     if wide:
-        table.add_column("saved", no_wrap=True)
+        table.add_column("saved (UTC)", no_wrap=True)  # as the days and hours in the reasons
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("frees", justify="right", no_wrap=True)
     table.add_column("why", overflow="fold")
     for decision in plan.decisions:
         state = decision.state
         cells = [Text("stays", "green") if decision.keep else Text("goes", "red"), Text(state.name)]
-        cells += [Text(when(state.created_at))] if wide else []
+        cells += [Text(f"{state.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}")] if wide else []
         cells += [Text(size(state.size)), Text("" if decision.keep else size(frees[state.name]))]
         table.add_row(*cells, Text(plain(_why(decision, policy))))
     console.print(table)

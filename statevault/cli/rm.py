@@ -12,7 +12,7 @@ from statevault.cli.confirm import Yes, confirm, refuse_unasked
 from statevault.cli.failures import reported
 from statevault.cli.options import AsJson, StorageOptions, StoreArgument, opened, own_names
 from statevault.cli.output import print_json, size
-from statevault.cli.prune import print_result
+from statevault.cli.prune import print_result, removed
 from statevault.errors import CorruptStateError, StateVaultError
 from statevault.state_persistence import StateStore
 
@@ -37,7 +37,7 @@ def rm(
         with suppress(CorruptStateError):  # a damaged state can be removed all the same
             question += f" ({size(store.freed_by(names))})"
         confirm(f"{question}?", yes=yes)
-        result = store.remove(names, reason="removed by the command line")
+        result = removed(store, names, "removed by the command line", as_json)
         if as_json:
             print_json(asdict(result))
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from statevault.format.keys import session_key
 from statevault.format.records import SessionRecord
 from statevault.state_persistence import StateStore
+from statevault.storage import Body, LocalStorage
 from tests.cli.run import in_a_terminal, invoked, option_arguments, statevault
 from tests.servers import Servers, StorageTarget, target_names
 from tests.state_persistence.components import Folder, some_files
@@ -68,7 +70,7 @@ def test_prune_keeps_what_any_rule_keeps_and_frees_what_it_says(filled: StorageT
 def test_a_dry_run_is_a_table_and_removes_nothing(url: str) -> None:
     run = invoked("prune", url, "--keep-last", "1", "-n")
     lines = run.out.splitlines()
-    assert lines[0].split() == ["state", "saved", "size", "frees", "why"]
+    assert lines[0].split() == ["state", "saved", "(UTC)", "size", "frees", "why"]
     assert re.match(
         r"goes +a\.state +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +[\d.]+ .?B +[\d.]+ .?B +no rule keeps it", lines[1]
     )
@@ -210,6 +212,58 @@ def test_rm_removes_a_damaged_state(url: str) -> None:
     marker.write_bytes(b"nonsense")
     assert invoked("rm", url, "c.state", "--yes").code == 0
     assert names(url) == ["a.state", "d.state", "e.state"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["rm", "{url}", "a.state", "--yes"], ["prune", "{url}", "--keep-last", "1", "--yes"]],
+    ids=["rm", "prune"],
+)
+def test_a_damaged_marker_beside_it_makes_a_removal_remove_nothing(url: str, command: list[str]) -> None:
+    (marker,) = (Path(url) / "_vault" / "commits").glob("*.e.state")
+    marker.write_bytes(marker.read_bytes()[:20])
+    run = invoked(*(part.format(url=url) for part in command))
+    assert run.code == 4
+    assert "nothing was removed" in run.err
+    assert "`statevault rm STORE e.state`" in run.err
+    assert names(url) == NAMES
+    assert invoked("rm", url, "e.state", "--yes").code == 0
+    assert invoked(*(part.format(url=url) for part in command)).code == 0
+
+
+def test_states_that_are_gone_when_a_removal_fails_are_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = LocalStorage.put
+
+    def spoil(storage: LocalStorage, key: str, body: Body, *, create_only: bool = False) -> int:
+        if key.startswith("_vault/tombstones/"):
+            put(storage, "_vault/sessions/z.state", b"{")
+        return put(storage, key, body, create_only=create_only)
+
+    monkeypatch.setattr(LocalStorage, "put", spoil)
+    run = invoked("rm", url, "a.state", "--yes")
+    assert run.code == 7
+    assert "Removed already: a.state." in run.err
+    assert "no data was deleted" in run.err
+    assert names(url) == NAMES[1:]
+
+
+def test_the_times_of_prune_are_those_of_its_reasons(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    try:
+        run = invoked("prune", url, "--keep-daily", "1", "-n")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    saved, day = re.findall(r"\d{4}-\d\d-\d\d", run.out.splitlines()[-2])
+    assert saved == day
+
+
+def test_show_says_who_removed_a_state_and_why(url: str) -> None:
+    invoked("rm", url, "a.state", "--yes")
+    run = invoked("show", url, "a.state")
+    assert run.code == 3
+    assert re.search(r"'a\.state' was removed from .* by .* UTC: removed by the command line", run.err)
 
 
 def test_a_pinned_state_is_kept_and_shown(filled: StorageTarget) -> None:
