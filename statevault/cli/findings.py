@@ -6,16 +6,11 @@ import contextlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
 
-from statevault.cli.output import counted, duration, size, when
-from statevault.errors import CorruptStateError, FormatError
-from statevault.format.records import FORMAT_VERSION
-from statevault.state_persistence.records.catalog import Catalog
-from statevault.state_persistence.records.sessions import STALE_AFTER, read_sessions
+from statevault.cli.finding import Finding
+from statevault.cli.output import duration, size
+from statevault.cli.store_findings import store_findings
 from statevault.storage import LocalStorage, Storage, probe
 from statevault.storage.access import check_access
 from statevault.storage.measure import (
@@ -28,8 +23,6 @@ from statevault.storage.measure import (
 
 __all__ = ["Finding", "examine"]
 
-Verdict = Literal["ok", "note", "fails"]
-
 _WITHOUT = {
     "list": "states can be neither found nor saved",
     "write": "nothing can be saved here",
@@ -41,25 +34,6 @@ _NEEDED_FOR_MORE = {"list", "write", "read", "delete"}
 _LITTLE_ROOM = 1_000_000_000
 _NOTABLE_CLOCK_S = 60.0
 _REFUSED_CLOCK_S = 900.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report.
-
-    Attributes:
-        check: What was looked at.
-        verdict: ``"ok"``; ``"note"``: worth knowing; ``"fails"``: statevault can't do its work.
-        found: What was seen.
-        means: What that means for statevault.
-        measured: The numbers, in bytes and seconds.
-    """
-
-    check: str
-    verdict: Verdict
-    found: str
-    means: str
-    measured: dict[str, Any] = field(default_factory=dict)
 
 
 def examine(
@@ -84,7 +58,7 @@ def examine(
         if not access.allowed:
             raise next(iter(access.refused.values()))
         if "list" in access.allowed and "read" not in access.refused:
-            yield from _store(storage)
+            yield from store_findings(storage)
         yield from (Finding("access", "fails", f"{what}: {error}", _WITHOUT[what])
                     for what, error in access.refused.items())  # fmt: skip
         if access.allowed:
@@ -114,48 +88,6 @@ def _left_as_found(storage: Storage) -> Iterator[None]:
         for folder in missing:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # only if it is empty: somebody may have begun to save
-
-
-def _store(storage: Storage) -> Iterator[Finding]:
-    catalog = Catalog(storage)
-    try:
-        if not catalog.check_format():
-            yield Finding("store", "ok", "none yet", "the first save makes one")
-            return
-        listing = catalog.listing()
-        records = catalog.records(listing.visible)
-    except FormatError as error:
-        yield Finding("store", "fails", str(error), "statevault neither reads nor writes anything here")
-        return
-    damaged = [str(record) for record in records if isinstance(record, CorruptStateError)]
-    sound = [record for record in records if not isinstance(record, CorruptStateError)]
-    found = f"format {FORMAT_VERSION}, {counted(len(records), 'state')}"
-    if sound:
-        found += f", the newest {sound[-1].state} ({when(sound[-1].created_at)})"
-    numbers = {"states": len(records), "damaged": len(damaged)}
-    yield Finding("store", "ok", found, "`statevault ls` lists them, `statevault verify` checks their bytes", numbers)
-    if damaged:
-        found = f"{counted(len(damaged), 'damaged commit marker')}: {damaged[0]}"
-        yield Finding("store", "fails", found, "these states can't be loaded; remove them by name")
-    try:
-        sessions = [session for session in read_sessions(storage) if session.key not in listing.commits]
-    except FormatError as error:
-        yield Finding("saves", "fails", str(error), "nothing can be removed as long as this record can't be read")
-        return
-    now = datetime.now(UTC)
-    stale = [session for session in sessions if now - session.begun_at >= STALE_AFTER]
-    numbers = {"under_way": len(sessions) - len(stale), "stale": len(stale)}
-    if len(stale) < len(sessions):
-        youngest = max(sessions, key=lambda session: session.begun_at)
-        age = duration(max(0.0, (now - youngest.begun_at).total_seconds()))
-        found = f"{len(sessions) - len(stale)} under way, the last begun {age} ago by {youngest.record.writer}"
-        yield Finding("saves", "ok", found, "or their process has died; after a day they count as given up", numbers)
-    tombstoned = set(listing.tombstones) & set(listing.commits)
-    if stale or tombstoned:
-        found = f"{counted(len(stale), 'save')} that never ended"
-        if tombstoned:
-            found += f", {counted(len(tombstoned), 'removed state')} not cleared away yet"
-        yield Finding("debris", "note", found, "`statevault gc` clears it", numbers)
 
 
 def _capabilities(storage: Storage) -> Iterator[Finding]:

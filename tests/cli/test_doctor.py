@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from statevault.cli.findings import Finding, examine
 from statevault.errors import StorageAccessError
-from statevault.format.keys import commit_key, session_key
+from statevault.format.keys import commit_key, intent_key, session_key, tombstone_key
 from statevault.format.records import SessionRecord
 from statevault.state_persistence import StateStore
 from statevault.storage import Body, ObjectInfo, Storage
@@ -118,6 +118,31 @@ def test_damaged_markers_and_newer_formats_fail(tmp_path: Path) -> None:
     run = invoked("doctor", str(tmp_path), "--size", "1kB", "--json")
     assert run.code == 1
     assert "version 2" in by_check(run)["store"]["found"]
+
+
+def test_damaged_records_are_told_with_what_to_do() -> None:
+    storage = DictStorage()
+    fill(storage)
+    with StateStore(storage) as store:
+        store.remove(["a.state"])
+    storage.objects[tombstone_key(1, "a.state")] = b"{"
+    storage.objects[session_key("d.state")] = b"{"
+    storage.objects[session_key("b.state")] = b"{"  # of a save that has ended well: a removal clears it
+    storage.objects[session_key(".DS_Store")] = b"x"
+    storage.objects[intent_key("0" * 16)] = b"{"
+    storage.objects[commit_key(2, "b.state")] = b"{}"
+    begun = datetime.now(UTC) - timedelta(days=2)
+    dead = SessionRecord(state="dead.state", sequence=3, writer="w", started_at=begun)
+    storage.objects[session_key("dead.state")] = dead.to_json()
+    findings = examined(storage)
+    assert {check for check, finding in findings.items() if finding.verdict == "fails"} == {"store", "intents", "saves"}
+    assert "statevault rm dict:// b.state" in findings["store"].means
+    assert "sessions/d.state" in findings["saves"].found
+    assert "delete _vault/sessions/d.state by hand" in findings["saves"].means
+    assert "the states stay removed" in findings["tombstones"].means
+    assert "no state can be pinned" in findings["intents"].means
+    assert "_vault/sessions/.DS_Store" in findings["strays"].found
+    assert findings["debris"].means == "`statevault gc` clears it, once what fails above is mended"
 
 
 class ReadOnly(DictStorage):
