@@ -58,6 +58,8 @@ class StoredStates:
     def exists(self) -> bool:
         """Whether a state was ever saved here. A store is made by its first save.
 
+        One that has lost its ``_vault/format.json`` is there as well; whatever reads its states says what to do.
+
         Raises:
             FormatError: The folder holds something else, or was written by a newer version.
             StorageError: The storage failed.

@@ -9,7 +9,7 @@ import pytest
 
 from statevault.errors import FormatError, StateVaultError, StorageError
 from statevault.state_persistence import StateStore
-from tests.cli.run import Run, option_arguments, statevault
+from tests.cli.run import Run, invoked, option_arguments, statevault
 from tests.servers import Servers, free_port
 from tests.state_persistence.components import Folder
 
@@ -50,6 +50,37 @@ def test_a_newer_store(tmp_path: Path) -> None:
     run = statevault("ls", str(tmp_path))
     assert run.code == 7
     assert "version 2" in one_line(run)
+
+
+def test_a_store_that_has_lost_its_description(tmp_path: Path) -> None:
+    states = str(tmp_path / "states")
+    with StateStore(states) as store:
+        store.register("folder", Folder({"a": b"1"}))
+        store.save_state(name="a.state")
+    description = tmp_path / "states" / "_vault" / "format.json"
+    description.unlink()
+    for arguments in (
+        ["ls", states],
+        ["show", states],
+        ["verify", states],
+        ["cat", states, "latest", "folder/a"],
+        ["export", states, "latest", str(tmp_path / "out")],
+        ["gc", states],
+        ["gc", states, "--dry-run"],
+        ["rm", states, "a.state", "--yes"],
+        ["prune", states, "--keep-last", "1", "--yes"],
+        ["pin", states, "a.state"],
+        ["unpin", states, "a.state"],
+        ["cp", states, str(tmp_path / "copy")],
+    ):
+        run = invoked(*arguments)
+        assert run.code == 7, arguments
+        assert "has states but has lost _vault/format.json" in one_line(run)
+    doctor = invoked("doctor", states, "--size", "1kB", "--json")
+    finding = doctor.json["findings"][0]
+    assert (doctor.code, finding["check"], finding["verdict"]) == (1, "store", "fails")
+    description.write_text(finding["found"].partition("save a state: ")[2])
+    assert invoked("ls", states).code == 0
 
 
 def test_an_unknown_scheme() -> None:

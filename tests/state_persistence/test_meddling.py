@@ -48,9 +48,15 @@ def test_a_store_that_lost_its_description_is_an_error_and_healed_by_the_next_sa
     with store_with(storage, folder=Folder(OLD)) as store:
         store.save_state(name="a.state")
         del storage.objects[FORMAT_KEY]
-        for operation in (store.states, store.load_state):
-            with pytest.raises(FormatError, match="lost _vault/format.json"):
-                operation()
+        for fresh in (store, StateStore(storage)):
+            assert fresh.exists()
+            for operation in (fresh.states, fresh.load_state, fresh.gc):
+                with pytest.raises(FormatError, match="lost _vault/format.json") as caught:
+                    operation()
+        _, _, line = str(caught.value).partition("save a state: ")
+        storage.objects[FORMAT_KEY] = line.encode()
+        assert [info.name for info in store.states()] == ["a.state"]
+        del storage.objects[FORMAT_KEY]
         store.save_state(name="b.state")
         assert [info.name for info in store.states()] == ["a.state", "b.state"]
 

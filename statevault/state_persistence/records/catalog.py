@@ -121,7 +121,8 @@ class Catalog:
         """Whether the root holds a store at all.
 
         Returns:
-            False if it holds nothing of statevault's.
+            False if it holds nothing of statevault's. True also of a store that has lost ``_vault/format.json``:
+            :meth:`listing` says so.
 
         Raises:
             UnsupportedVersionError: It was written by a newer version.
@@ -131,7 +132,8 @@ class Catalog:
         try:
             info = self._storage.head(FORMAT_KEY)
         except ObjectNotFoundError:
-            return False
+            # "Nothing was ever saved here" beside whole states would send their owner away, or make them start anew.
+            return next(iter(self._storage.list(COMMITS)), None) is not None
         self._read_format(info)
         return True
 
@@ -157,8 +159,8 @@ class Catalog:
             self._format_is_known = True
         elif any(key.startswith(COMMITS) for key in keys):
             raise FormatError(
-                f"{self._storage.url} has states but has lost {FORMAT_KEY}: save a state, or put "
-                f"{FormatRecord().to_json()!r} there"
+                f"{self._storage.url} has states but has lost {FORMAT_KEY}: put a file with this line there, or save a "
+                f"state: {FormatRecord().model_dump_json()}"
             )
         else:
             return Listing()
