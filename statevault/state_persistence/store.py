@@ -317,7 +317,7 @@ class StateStore(SpooledStates):
 
         Raises:
             StateNotFoundError: There is no such folder, or it is empty.
-            FormatError: It is a store, or a state of one.
+            FormatError: It is a store, or a state of one, or what a save that never ended has left in one.
             StateExistsError: `name` is or was the name of a state, or of a folder that lies in the store.
             InvalidNameError: A name can't be used.
             UnsupportedTypeError: There is a link or a special file in it, or `metadata` is not JSON.

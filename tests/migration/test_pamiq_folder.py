@@ -227,6 +227,26 @@ def test_an_unfinished_save_is_not_taken_for_a_folder(tmp_path: Path) -> None:
             store.load_state(tmp_path / "whole.state")
 
 
+@pytest.mark.parametrize("record", ["sessions/killed.state", "aborts/killed.state"])
+def test_what_a_killed_save_has_left_is_not_imported(tmp_path: Path, record: str) -> None:
+    root = tmp_path / "states"
+    debris = root / "killed.state" / "models"
+    with StateStore(root) as store:
+        store.save_state(name="whole.state")
+    debris.mkdir(parents=True)
+    (debris / ".tmp-4711-weights.bin").write_bytes(b"half of it")
+    (root / "_vault" / record).parent.mkdir(exist_ok=True)
+    (root / "_vault" / record).write_text("{}")
+    (tmp_path / "link").symlink_to(root / "killed.state")
+    with StateStore(tmp_path / "other") as store:
+        for folder in (root / "killed.state", debris, tmp_path / "link"):
+            with pytest.raises(FormatError, match="'killed.state' of the store .*states.*no plain folder"):
+                store.import_folder(folder)
+        assert not store.exists()
+    run = statevault("import", str(root / "killed.state"), str(tmp_path / "other"))
+    assert (run.code, "no plain folder" in run.err) == (7, True)
+
+
 def test_a_store_is_no_state(tmp_path: Path) -> None:
     with Agency().store(tmp_path / "states") as store:
         store.save_state()

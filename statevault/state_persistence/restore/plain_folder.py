@@ -20,8 +20,10 @@ from statevault.errors import FormatError, InvalidNameError, StateNotFoundError
 from statevault.format.keys import VAULT, manifest_key
 from statevault.format.names import check_component_name, check_logical_path
 from statevault.state_persistence.info import StateInfo
+from statevault.state_persistence.records.catalog import Catalog
 from statevault.state_persistence.restore.selection import Contents, owner_of
 from statevault.state_persistence.snapshot.snapshot import Snapshot, SnapshotFile, walk
+from statevault.storage import LocalStorage
 
 __all__ = ["PlainFolder"]
 
@@ -55,7 +57,7 @@ class PlainFolder:
 
         Raises:
             StateNotFoundError: There is no such folder, or it is empty.
-            FormatError: It is a store, or a state of one.
+            FormatError: It is a store, or a state of one, or what a save that never ended has left in one.
             InvalidNameError: A file has a name that can't be stored.
             UnsupportedTypeError: There is a link or a special file in it.
         """
@@ -68,6 +70,7 @@ class PlainFolder:
                 f"{path} is the folder of a state that statevault saved: load it by its name from its store, "
                 "or take its files out with `statevault export`"
             )
+        _refuse_debris(path)
         known = list(known)
         found = [(entry, _component(path, entry, known)) for entry in walk(path)]
         if not found:
@@ -123,6 +126,18 @@ class PlainFolder:
     def _paths(self) -> Iterator[tuple[int, str]]:
         yield from ((file.component, file.logical_path) for file in self.files)
         yield from self.directories
+
+
+def _refuse_debris(path: Path) -> None:
+    """Refuse the folder of a state, and what is in it, by the store's records: nothing else tells an unfinished save."""
+    real = path.resolve()
+    for name, root in zip((real, *real.parents), real.parents, strict=False):
+        if (root / VAULT).is_dir() and name.name in Catalog(LocalStorage(root)).listing().names:
+            raise FormatError(
+                f"{path} belongs to the state {name.name!r} of the store {root}, which is no plain folder: what a save "
+                "that has not ended left there is never taken for one. A committed state is taken out with "
+                "`statevault export`"
+            )
 
 
 def _component(folder: Path, entry: Path, known: list[str]) -> str:
