@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import KW_ONLY, dataclass
-from pathlib import Path
 
 from statevault.errors import InvalidNameError
 from statevault.storage import RetryPolicy, normalized_url
+from statevault.storage.redaction import redacted
 
 __all__ = ["Spool"]
 
@@ -48,7 +48,7 @@ class Spool:
 
     def __post_init__(self) -> None:
         if "://" in self.root:
-            raise InvalidNameError(f"a spool is a folder of a local disk, which {self.root} is not")
+            raise InvalidNameError(f"a spool is a folder of a local disk, which {redacted(self.root)} is not")
         if self.max_bytes is not None and self.max_bytes < 0:
             raise ValueError(f"max_bytes is a number of bytes, or None for no limit, not {self.max_bytes}")
         if self.bandwidth is not None and not 0 < self.bandwidth < math.inf:
@@ -66,4 +66,4 @@ class Spool:
     @classmethod
     def of(cls, spool: Spool | str | os.PathLike[str]) -> Spool:
         """A spool as users give it: itself, or its path."""
-        return spool if isinstance(spool, Spool) else cls(Path(spool))
+        return spool if isinstance(spool, Spool) else cls(spool)

@@ -772,6 +772,8 @@ def test_a_store_without_a_spool_is_as_it_was(tmp_path: Path) -> None:
 def test_settings_that_can_not_be_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidNameError, match="local disk"):
         Spool("s3://bucket/states")
+    with pytest.raises(InvalidNameError, match="local disk"):
+        StateStore("s3://b/x", spool="s3://x/y")
     with pytest.raises(InvalidNameError, match="the store itself"):
         StateStore(tmp_path, spool=tmp_path)
     for wrong in ({"bandwidth": 0}, {"max_bytes": -1}, {"keep_replicated": -1}, {"linger_s": -1}):
