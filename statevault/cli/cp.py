@@ -16,6 +16,7 @@ from statevault.errors import CorruptStateError, FormatError, StatePrunedError
 from statevault.state_persistence import StateStore
 from statevault.state_persistence.copies.copying import CopiedState, CopyReport
 from statevault.storage import Storage, normalized_url, open_storage
+from statevault.storage.redaction import redacted
 
 __all__ = ["cp"]
 
@@ -70,7 +71,7 @@ def _refuse_overlap(source: str, target: str, *, is_one_storage: bool) -> None:
     if is_one_storage and source == target:
         raise typer.BadParameter("SRC and DST are the same store: there is nothing to copy")
     if is_one_storage and target.startswith(f"{source.rstrip('/')}/"):
-        raise typer.BadParameter(f"DST {target} is inside SRC: choose a folder beside it")
+        raise typer.BadParameter(f"DST {redacted(target)} is inside SRC: choose a folder beside it")
 
 
 def _copy_states(here: StateStore, there: StateStore, states: list[str] | None, *, as_json: bool) -> int:

@@ -26,6 +26,7 @@ from statevault.errors import (
     StorageFullError,
     StoreNotFoundError,
 )
+from statevault.storage.redaction import redacted
 
 __all__ = ["EXIT_CODES", "exit_code", "reported"]
 
@@ -77,7 +78,7 @@ def reported(*, as_json: bool = False) -> Iterator[None]:
         raise typer.Exit(0) from None
     except (StateVaultError, OSError) as error:
         code = exit_code(error)
-        message = str(error)
+        message = redacted(str(error))  # once more: of what a user has typed, too
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             code = 8
         if as_json:

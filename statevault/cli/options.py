@@ -9,6 +9,7 @@ import typer
 
 from statevault.errors import StateNotFoundError, StoreNotFoundError
 from statevault.state_persistence import StateStore
+from statevault.storage.redaction import redacted
 
 __all__ = [
     "AsJson",
@@ -54,7 +55,7 @@ def parsed_storage_options(pairs: list[str] | None) -> dict[str, Any]:
         for parent in parents:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
-                raise typer.BadParameter(f"--storage-option {pair!r}: {parent!r} has a value of its own already")
+                raise typer.BadParameter(f"--storage-option {key}: {parent!r} has a value of its own already")
         try:
             place[last] = json.loads(text)
         except ValueError:
@@ -76,7 +77,7 @@ def own_names(store: StateStore, states: list[str]) -> list[str]:
             continue
         info = store.info(state)  # says what is wrong with any but "latest" and a path
         if info.path != store.path(info.name):
-            raise StateNotFoundError(f"{state} is not in {store.url}: name that store instead")
+            raise StateNotFoundError(f"{redacted(state)} is not in {store.url}: name that store instead")
         names.append(info.name)
     return names
 

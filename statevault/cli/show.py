@@ -16,6 +16,7 @@ from statevault.format.manifest import FileEntry
 from statevault.state_persistence import StateInfo, StateStore
 from statevault.state_persistence.restore.download import StateReader
 from statevault.state_persistence.stored_states import LATEST
+from statevault.storage.redaction import redacted
 
 __all__ = ["ls", "show"]
 
@@ -75,7 +76,7 @@ def _file_as_json(reader: StateReader, file: FileEntry) -> dict[str, Any]:
 def _print_head(info: StateInfo, pins: Sequence[str]) -> None:
     console.print(Text(info.name, style="bold"))
     lines = {
-        "path": str(info.path),
+        "path": redacted(str(info.path)),
         "sequence": str(info.sequence),
         "saved": f"{when(info.created_at)} by {info.writer}",
         "size": f"{size(info.size)} in {info.files} files",

@@ -27,6 +27,7 @@ from statevault.state_persistence.retention import (
 )
 from statevault.state_persistence.stored_states import LATEST, StatePath, StoredStates
 from statevault.storage import Storage, normalized_url, parent_and_name
+from statevault.storage.redaction import redacted
 
 __all__ = ["KeptStates"]
 
@@ -185,7 +186,9 @@ class KeptStates(StoredStates):
         """
         store, key = self._resolve(state)
         if store is not self:
-            raise StateNotFoundError(f"{state} is not in {self.url}: make a StateStore for {store.url} to pin it")
+            raise StateNotFoundError(
+                f"{redacted(str(state))} is not in {self.url}: make a StateStore for {store.url} to pin it"
+            )
         pin_state(self._storage, key, name, by=self._writer)
 
     def unpin(self, state: StatePath, name: str | None = None) -> int:
@@ -255,7 +258,9 @@ class KeptStates(StoredStates):
     def _own_key(self, state: StatePath) -> StateKey:
         store, key = self._resolve(state)
         if store is not self:
-            raise StateNotFoundError(f"{state} is not in {self.url}: make a StateStore for {store.url} to copy from it")
+            raise StateNotFoundError(
+                f"{redacted(str(state))} is not in {self.url}: make a StateStore for {store.url} to copy from it"
+            )
         return key
 
     def _own_names(self, states: Iterable[StatePath], asker: str) -> set[str]:
@@ -272,5 +277,7 @@ class KeptStates(StoredStates):
             return state
         root, name = parent_and_name(state)
         if root != normalized_url(self._storage.url):
-            raise StateNotFoundError(f"{state} is not in {self.url}: make a StateStore for {root} to remove it")
+            raise StateNotFoundError(
+                f"{redacted(str(state))} is not in {self.url}: make a StateStore for {redacted(root)} to remove it"
+            )
         return name

@@ -43,6 +43,7 @@ from statevault.state_persistence.spool import Spool
 from statevault.state_persistence.spool.spooled_states import SpooledStates
 from statevault.state_persistence.stored_states import LATEST, StatePath, StoredStates
 from statevault.storage import Storage, parent_and_name
+from statevault.storage.redaction import redacted
 
 __all__ = ["LATEST", "StateStore"]
 
@@ -291,7 +292,7 @@ class StateStore(SpooledStates):
         store, key = self._resolve(state)
         if store is not self._home:
             raise StateNotFoundError(
-                f"{state} is not in {self._home.url}: a state refers to chunks of its own store only"
+                f"{redacted(str(state))} is not in {self._home.url}: a state refers to chunks of its own store only"
             )
         return Base.of(store._open(key).manifest)  # noqa: SLF001 - itself, or its spool
 

@@ -11,6 +11,7 @@ from statevault.errors import (
     StorageTimeoutError,
     StorageUnreachableError,
 )
+from statevault.storage.redaction import redacted
 
 __all__ = ["storage_error"]
 
@@ -42,8 +43,8 @@ def storage_error(error: OSError, *, url: str, key: str, what: str) -> StorageEr
         what: What was tried, as the beginning of a sentence: ``"Can't write a.bin in /data"``.
     """
     number = error.errno
-    reason = error.strerror or str(error) or type(error).__name__
-    place = f" (at {error.filename})" if error.filename else ""
+    reason = error.strerror or redacted(str(error)) or type(error).__name__
+    place = f" (at {redacted(str(error.filename))})" if error.filename else ""
     text = f"{what}: {reason}{place}."
     if number in _FULL:
         text += " Free some space, raise the quota, or move the store to another disk."

@@ -6,7 +6,8 @@ import re
 
 __all__ = ["redacted"]
 
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]*@")
+# Up to the last @: what is before it may hold some as well.
+_USER_INFO = re.compile(r"(?<=://)[^/\s]*@")
 _SECRET_QUERY = re.compile(
     r"(?i)([?&](?:[^=&\s]*(?:signature|credential|token|secret|password|key)[^=&\s]*)=)[^&\s'\"]*"
 )

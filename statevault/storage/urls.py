@@ -21,6 +21,7 @@ from statevault.storage.retry import RetryingStorage, RetryPolicy
 __all__ = ["join_url", "normalized_url", "open_storage", "parent_and_name"]
 
 _EXTRAS = {"gs": "gcs", "gcs": "gcs"}
+_PROTOCOLS = frozenset(fsspec.available_protocols())
 _DEFAULT_RETRY = RetryPolicy()
 
 
@@ -44,7 +45,7 @@ def open_storage(
         The storage; a :class:`RetryingStorage` around it where it is remote and `retry` is given.
 
     Raises:
-        InvalidNameError: The URL's protocol is not known, or it names no bucket.
+        InvalidNameError: The URL's protocol is not known, it names no bucket, or it is only nearly a URL.
         MissingExtraError: The protocol needs a package that is not installed.
         StoreNotFoundError: The local path is that of a file.
     """
@@ -83,15 +84,24 @@ def normalized_url(url: str | os.PathLike[str] | UPath) -> str:
     """One spelling for each place: paths absolute, no ``file://`` before them, no slash at the end.
 
     Raises:
-        InvalidNameError: `url` is empty.
+        InvalidNameError: `url` is empty, is only nearly a URL (``s3:/bucket``), or names the home of an unknown user.
     """
     # A remote UPath has no __fspath__.
     text = str(url) if isinstance(url, UPath) else os.fspath(url)
     if not text:
         raise InvalidNameError("A store needs a path or a URL, not an empty string.")
     protocol = _protocol(text)
+    if protocol == "":
+        _refuse_near_url(text)
     if protocol in {"", "file", "local"}:
-        return os.path.abspath(Path(_local_path(text)).expanduser())  # noqa: PTH100 - resolve() follows links
+        try:
+            path = Path(_local_path(text)).expanduser()
+        except RuntimeError:
+            home = text.partition("/")[0]
+            raise InvalidNameError(
+                f"{text}: {home} is the home folder of nobody here; a folder of that name is ./{text}"
+            ) from None
+        return os.path.abspath(path)  # noqa: PTH100 - resolve() follows links
     head, _, rest = text.partition("://")
     return f"{head.lower()}://{rest.rstrip('/')}"
 
@@ -121,13 +131,27 @@ def _protocol(text: str) -> str:
     return head.lower() if separator and "/" not in head else ""
 
 
+def _refuse_near_url(text: str) -> None:
+    """Refuse ``s3:/bucket`` and ``s3:bucket``, which is also what becomes of a URL as a :class:`~pathlib.Path`."""
+    head, separator, rest = text.partition(":")
+    if separator and "/" not in head and head.lower() in _PROTOCOLS:
+        slash = "/" if rest.startswith("/") else ""
+        raise InvalidNameError(
+            f"{head}:{slash}… is neither a URL nor a plain path: a URL is a str with two slashes, {head}://…, and a "
+            f"local path is ./{head}:{slash}…"
+        )
+
+
 def _local_path(text: str) -> str:
     """The path in a ``file://`` URL; a plain path as it is."""
     if not _protocol(text):
         return text
     parts = urlsplit(text)
     if parts.netloc not in {"", "localhost"}:
-        raise InvalidNameError(f"{text} names the host {parts.netloc!r}; file URLs have three slashes: file:///path.")
+        raise InvalidNameError(
+            f"{redacted(text)} names the host {parts.netloc.rpartition('@')[2]!r}; file URLs have three slashes: "
+            "file:///path."
+        )
     # As in fsspec, the rest is the path as it is: nothing in it is quoted, and "?" and "#" belong to it.
     return text.partition("://")[2].removeprefix(parts.netloc)
 

@@ -89,6 +89,27 @@ def test_an_unknown_scheme() -> None:
     assert "s4" in one_line(run)
 
 
+@pytest.mark.parametrize("url", ["s3://AKIA:MYSECRET@bucket/x", "gs://k:MYSECRET@b/x", "file://k:MYSECRET@b/x"])
+def test_credentials_in_a_url_are_not_printed(url: str, tmp_path: Path) -> None:
+    for arguments in (
+        ["ls", url],
+        ["ls", url, "--json"],
+        ["cp", url, str(tmp_path)],
+        ["doctor", url],
+        ["cp", url, url],
+    ):
+        run = invoked(*arguments)
+        assert run.code in (1, 2)
+        assert "SECRET" not in run.err + run.out
+
+
+@pytest.mark.parametrize("url", ["~nosuchuser/x", "s3:/bucket/x", "s3:bucket"])
+def test_a_mistyped_url(url: str) -> None:
+    run = invoked("ls", url)
+    assert run.code == 1
+    one_line(run)
+
+
 def test_a_file_in_place_of_a_store(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     run = statevault("ls", str(tmp_path / "file"))

@@ -8,9 +8,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 from upath import UPath
 
+from statevault import LaunchConfig, launch
 from statevault.errors import InvalidNameError, MissingExtraError, StateVaultError, StoreNotFoundError
+from statevault.interaction import Agent, Environment, Interaction
 from statevault.storage import (
     FsspecStorage,
     LocalStorage,
@@ -22,6 +25,22 @@ from statevault.storage import (
 )
 from statevault.storage.redaction import redacted
 from statevault.storage.s3.storage import S3Storage
+
+
+class Nobody(Agent[int, int]):
+    @override
+    def step(self, observation: int) -> int:
+        return observation
+
+
+class Nowhere(Environment[int, int]):
+    @override
+    def observe(self) -> int:
+        return 0
+
+    @override
+    def affect(self, action: int) -> None:
+        pass
 
 
 @pytest.mark.parametrize("form", ["{}", "{}/", "file://{}", "file://localhost{}", "local://{}", "{}/../store"])
@@ -133,6 +152,7 @@ def test_a_url_without_a_part_above_its_name_can_not_be_split(url: str) -> None:
         ("sftp://user:secret@host/path", "sftp://***@host/path"),
         ("at https://key:secret@host:9000/b: no", "at https://***@host:9000/b: no"),
         ("s3://bucket/me@home", "s3://bucket/me@home"),
+        ("sftp://user:se@cret@host/path", "sftp://***@host/path"),
         ("https://h/k?X-Amz-Signature=abc&part=1", "https://h/k?X-Amz-Signature=***&part=1"),
         ("https://h/k?part=1&X-Amz-Credential=abc%2F", "https://h/k?part=1&X-Amz-Credential=***"),
     ],
@@ -141,9 +161,55 @@ def test_credentials_are_not_shown(text: str, shown: str) -> None:
     assert redacted(text) == shown
 
 
-def test_credentials_in_a_url_stay_out_of_messages() -> None:
-    storage = open_storage("s3://key:secret@bucket/root", retry=None)
-    assert "secret" not in storage.url
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://AKIA:MYSECRET@bucket/x",
+        "s3://AKIA:MY/SECRET@bucket/x",
+        "s3://AKIA:MYSECRET@host:9000/x",
+        "gs://k:MYSECRET@b/x",
+        "gcs://k:MYSECRET@b/x",
+        "file://k:MYSECRET@b/x",
+        "s3:/k:MYSECRET@b/x",
+        "s4://k:MYSECRET@b/x",
+    ],
+)
+def test_credentials_in_a_url_are_refused_and_stay_out_of_messages(url: str) -> None:
+    with pytest.raises(InvalidNameError) as caught:
+        open_storage(url)
+    assert "SECRET" not in str(caught.value)
+    assert "MY" not in str(caught.value)
+    with pytest.raises(InvalidNameError) as caught:
+        launch(Interaction(Nobody(), Nowhere()), config=LaunchConfig(states_dir=url, web_api_address=None))
+    assert "MY" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bucket", ["a bucket", "b\u00fccher", "x" * 300])
+def test_what_can_be_no_bucket_is_refused_in_a_line(bucket: str) -> None:
+    with pytest.raises(InvalidNameError, match="can't be the name of a bucket") as caught:
+        open_storage(f"s3://{bucket}/x")
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize(
+    "url", ["s3:/bucket/x", "s3:bucket", "S3:bucket", "gs:/b", "file:/x", "memory:x", Path("s3://b/x"), "az:/c"]
+)
+def test_what_is_only_nearly_a_url_is_no_local_folder(url: str | Path) -> None:
+    with pytest.raises(InvalidNameError, match="two slashes"):
+        open_storage(url)
+
+
+@pytest.mark.parametrize("path", ["./s3:/x", "a/s3:/x", "c:/x", "12:30", "run:1"])
+def test_a_local_path_may_have_colons(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage = open_storage(path)
+    assert isinstance(storage, LocalStorage)
+    assert storage.root == tmp_path / path
+
+
+def test_the_home_of_nobody_is_no_place() -> None:
+    with pytest.raises(InvalidNameError, match="~nosuchuser is the home folder of nobody here"):
+        open_storage("~nosuchuser/x")
 
 
 def test_importing_the_package_loads_no_cloud_library() -> None:

@@ -129,7 +129,7 @@ class PlainFolder:
 
 
 def _refuse_debris(path: Path) -> None:
-    """Refuse the folder of a state, and what is in it, by the store's records: nothing else tells an unfinished save."""
+    """Refuse the folder of a state, and what is in it, by the store's records: an unfinished save has no other sign."""
     real = path.resolve()
     for name, root in zip((real, *real.parents), real.parents, strict=False):
         if (root / VAULT).is_dir() and name.name in Catalog(LocalStorage(root)).listing().names:

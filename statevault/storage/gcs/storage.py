@@ -22,13 +22,13 @@ from typing_extensions import override
 from upath import UPath
 
 from statevault.errors import (
-    InvalidNameError,
     ObjectExistsError,
     ObjectNotFoundError,
     StorageError,
     StoreNotFoundError,
 )
 from statevault.storage.body import blocks
+from statevault.storage.buckets import bucket_and_prefix
 from statevault.storage.client import Client
 from statevault.storage.gcs.client import Answer, Request, endpoint, make_filesystem
 from statevault.storage.gcs.errors import Refusal, translated
@@ -54,17 +54,14 @@ class GcsStorage(Storage):
         storage_options: What ``gcsfs.GCSFileSystem`` takes; ``timeout`` is the longest silence in seconds.
 
     Raises:
-        InvalidNameError: `url` names no bucket.
+        InvalidNameError: `url` names no bucket, or holds credentials.
         ImportError: gcsfs is not installed.
     """
 
     def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
         self.url = redacted(url)
         self._full_url = url
-        self._bucket, _, prefix = url.partition("://")[2].rstrip("/").partition("/")
-        if not self._bucket:
-            raise InvalidNameError(f"{self.url} names no bucket: write gs://bucket/prefix.")
-        self._prefix = f"{prefix}/" if prefix else ""
+        self._bucket, self._prefix = bucket_and_prefix(url)
         if importlib.util.find_spec("gcsfs") is None:
             raise ModuleNotFoundError("No module named 'gcsfs'", name="gcsfs")
         self._options = dict(storage_options or {})

@@ -18,13 +18,13 @@ from typing_extensions import override
 from upath import UPath
 
 from statevault.errors import (
-    InvalidNameError,
     ObjectExistsError,
     ObjectNotFoundError,
     StorageError,
     StoreNotFoundError,
 )
 from statevault.storage.body import known_size, parts
+from statevault.storage.buckets import bucket_and_prefix
 from statevault.storage.client import Client
 from statevault.storage.interface import Body, ObjectInfo, Storage
 from statevault.storage.keys import check_key, check_prefix
@@ -64,16 +64,13 @@ class S3Storage(Storage):
         storage_options: What ``s3fs.S3FileSystem`` takes; it wins over all that is said above.
 
     Raises:
-        InvalidNameError: `url` names no bucket.
+        InvalidNameError: `url` names no bucket, or holds credentials.
     """
 
     def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
         self.url = redacted(url)
         self._full_url = url
-        self._bucket, _, prefix = url.partition("://")[2].rstrip("/").partition("/")
-        if not self._bucket:
-            raise InvalidNameError(f"{self.url} names no bucket: write s3://bucket/prefix.")
-        self._prefix = f"{prefix}/" if prefix else ""
+        self._bucket, self._prefix = bucket_and_prefix(url)
         self._settings = client_settings(storage_options or {})
         self._client = Client(self._connect)
         self._bulk_delete = True
