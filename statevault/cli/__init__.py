@@ -3,13 +3,25 @@
 Needs the extra ``cli``. One readable line and an exit code for each kind of error (:mod:`statevault.cli.failures`).
 """
 
+import contextlib
+import io
+import logging
 import sys
 
 __all__ = ["main"]
 
+_logger = logging.getLogger(__name__)
+
 
 def main() -> None:
     """Run the command line of this process."""
+    for stream in (sys.stdout, sys.stderr):
+        # A command that has done its work must not fail because a locale has no letter for what it says.
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(OSError, ValueError):
+                stream.reconfigure(errors="backslashreplace")
+    # What fails while a filesystem of fsspec is thrown away, after its error was told, is none of the user's business.
+    sys.unraisablehook = lambda failure: _logger.debug("%s: %r", failure.err_msg, failure.exc_value)
     try:
         from statevault.cli.app import app  # noqa: PLC0415 - typer and rich are an extra
     except ModuleNotFoundError as error:

@@ -38,6 +38,6 @@ def import_(
         if as_json:
             print_json({"state": path.name, "files": len(files), "size": total, "pickles": pickles})
             return
-        console.print(f"{folder} → {path.name}: {len(files)} files, {size(total)}", soft_wrap=True)
+        console.print(f"{folder} is now {path.name}: {len(files)} files, {size(total)}", soft_wrap=True)
         if any(file.needs_allow_pickle for file in files):
             console.print("It holds pickles: a store loads all of it only with allow_pickle=True.", soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -86,7 +87,9 @@ def plain(text: str) -> str:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON, on stdout."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    encoding = getattr(sys.stdout, "encoding", None) or ""
+    # Escapes of JSON where letters can't be written: what the stream would put in their place is not JSON.
+    typer.echo(json.dumps(value, indent=2, ensure_ascii="utf" not in encoding.lower()))
 
 
 def state_as_json(info: StateInfo, pins: Sequence[str]) -> dict[str, Any]:

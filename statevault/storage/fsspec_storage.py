@@ -124,7 +124,9 @@ class FsspecStorage(Storage):
         self._client.close()
 
     def _make_filesystem(self) -> Any:
-        return fsspec.filesystem(self._protocol, **{**self._options, "skip_instance_cache": True})
+        # The host, the port and the user are in the URL for some protocols, such as ftp and sftp.
+        in_url = fsspec.get_filesystem_class(self._protocol)._get_kwargs_from_urls(self._full_url)  # noqa: SLF001
+        return fsspec.filesystem(self._protocol, **{**in_url, **self._options, "skip_instance_cache": True})
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{check_key(key)}"

@@ -110,6 +110,34 @@ def test_a_mistyped_url(url: str) -> None:
     one_line(run)
 
 
+def test_output_never_fails_for_its_encoding(tmp_path: Path) -> None:
+    folder = tmp_path / "gr\u00fcn \u2192"
+    folder.mkdir()
+    (folder / "n\u2192e.txt").write_text("x")
+    states = str(tmp_path / "states")
+    ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = statevault("import", str(folder), states, "--name", "a.state", env=ascii_only)
+    assert (done.code, done.err) == (0, "")
+    for environment in (
+        ascii_only,
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "latin-1"},
+    ):
+        shown = statevault("show", states, env=environment)
+        assert (shown.code, shown.err) == (0, "")
+        assert r"n\u2192e.txt" in shown.out
+        shown = statevault("show", states, "--json", env=environment)
+        assert shown.json["tree"][0]["path"] == "n\u2192e.txt"
+        missing = statevault("show", states, "\u2192.state", env=environment)
+        assert (missing.code, "no state" in one_line(missing)) == (3, True)
+
+
+def test_a_server_of_another_protocol_that_is_not_there() -> None:
+    run = statevault("ls", f"ftp://127.0.0.1:{free_port()}/x")
+    assert run.code == 6
+    assert "refused" in one_line(run)
+
+
 def test_a_file_in_place_of_a_store(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     run = statevault("ls", str(tmp_path / "file"))
