@@ -111,7 +111,7 @@ def test_a_mistyped_url(url: str) -> None:
 
 
 def test_output_never_fails_for_its_encoding(tmp_path: Path) -> None:
-    folder = tmp_path / "gr\u00fcn \u2192"
+    folder = tmp_path / "here \u2192 there"
     folder.mkdir()
     (folder / "n\u2192e.txt").write_text("x")
     states = str(tmp_path / "states")
