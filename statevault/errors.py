@@ -46,6 +46,7 @@ __all__ = [
     "StorageAccessError",
     "StorageError",
     "StorageFullError",
+    "StorageOptionError",
     "StorageTimeoutError",
     "StorageUnreachableError",
     "StoreNotFoundError",
@@ -201,6 +202,10 @@ class StorageAccessError(StorageError, PermissionError):
 
 class StorageFullError(StorageError):
     """The disk or the quota is full."""
+
+
+class StorageOptionError(StorageError, ValueError):
+    """A storage option, or an environment variable in its place, can't be used: nothing was asked of the storage."""
 
 
 class StorageTimeoutError(StorageError, TimeoutError):

@@ -16,6 +16,7 @@ from statevault.errors import (
     CorruptStateError,
     ExperimentNotFoundError,
     FormatError,
+    InvalidNameError,
     MissingExtraError,
     PickleNotAllowedError,
     StagingSpaceError,
@@ -24,6 +25,7 @@ from statevault.errors import (
     StorageAccessError,
     StorageError,
     StorageFullError,
+    StorageOptionError,
     StoreNotFoundError,
 )
 from statevault.storage.redaction import redacted
@@ -33,7 +35,7 @@ __all__ = ["EXIT_CODES", "exit_code", "reported"]
 EXIT_CODES: dict[int, str] = {
     0: "done",
     1: "an error of another kind",
-    2: "the command was not understood",
+    2: "the command was not understood, or a URL, a name or an option of it can't be used",
     3: "a state, a file or a store is not there",
     4: "bytes are damaged",
     5: "credentials or permissions do not suffice",
@@ -46,6 +48,7 @@ EXIT_CODES: dict[int, str] = {
 # The first that fits counts.
 _CODES: list[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = [
     ((StateNotFoundError, ComponentNotFoundError, StoreNotFoundError, ExperimentNotFoundError), 3),
+    ((InvalidNameError, StorageOptionError), 2),
     (CorruptStateError, 4),
     ((StorageAccessError, PickleNotAllowedError), 5),
     ((StorageFullError, StagingSpaceError), 8),

@@ -22,6 +22,8 @@ __all__ = [
     "parsed_storage_options",
 ]
 
+_TEXTS = frozenset({"key", "secret", "token", "username", "password", "profile", "region_name", "endpoint_url"})
+
 StoreArgument = Annotated[
     str, typer.Argument(metavar="URL", help="The store: a path, or s3://bucket/prefix, gs://bucket/prefix, …")
 ]
@@ -57,9 +59,11 @@ def parsed_storage_options(pairs: list[str] | None) -> dict[str, Any]:
             if not isinstance(place, dict):
                 raise typer.BadParameter(f"--storage-option {key}: {parent!r} has a value of its own already")
         try:
-            place[last] = json.loads(text)
+            value = json.loads(text)
         except ValueError:
-            place[last] = text
+            value = text
+        # A key of digits is text all the same.
+        place[last] = value if last not in _TEXTS or isinstance(value, dict | str) else text
     return options
 
 

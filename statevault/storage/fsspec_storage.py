@@ -25,6 +25,7 @@ from statevault.storage.body import blocks
 from statevault.storage.client import Client
 from statevault.storage.interface import Body, ObjectInfo, Storage
 from statevault.storage.keys import check_key, check_prefix
+from statevault.storage.options import options_refused
 from statevault.storage.os_errors import storage_error
 from statevault.storage.ranges import check_length
 from statevault.storage.redaction import redacted
@@ -126,7 +127,8 @@ class FsspecStorage(Storage):
     def _make_filesystem(self) -> Any:
         # The host, the port and the user are in the URL for some protocols, such as ftp and sftp.
         in_url = fsspec.get_filesystem_class(self._protocol)._get_kwargs_from_urls(self._full_url)  # noqa: SLF001
-        return fsspec.filesystem(self._protocol, **{**in_url, **self._options, "skip_instance_cache": True})
+        with options_refused(self.url):
+            return fsspec.filesystem(self._protocol, **{**in_url, **self._options, "skip_instance_cache": True})
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{check_key(key)}"

@@ -47,6 +47,7 @@ def open_storage(
     Raises:
         InvalidNameError: The URL's protocol is not known, it names no bucket, or it is only nearly a URL.
         MissingExtraError: The protocol needs a package that is not installed.
+        StorageOptionError: An option can't be used.
         StoreNotFoundError: The local path is that of a file.
     """
     text = normalized_url(url)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from statevault.cli.options import parsed_storage_options
 from statevault.errors import FormatError, StateVaultError, StorageError
 from statevault.state_persistence import StateStore
 from tests.cli.run import Run, invoked, option_arguments, statevault
@@ -85,7 +86,7 @@ def test_a_store_that_has_lost_its_description(tmp_path: Path) -> None:
 
 def test_an_unknown_scheme() -> None:
     run = statevault("ls", "s4://bucket/prefix")
-    assert run.code == 1
+    assert run.code == 2
     assert "s4" in one_line(run)
 
 
@@ -99,14 +100,14 @@ def test_credentials_in_a_url_are_not_printed(url: str, tmp_path: Path) -> None:
         ["cp", url, url],
     ):
         run = invoked(*arguments)
-        assert run.code in (1, 2)
+        assert run.code == 2
         assert "SECRET" not in run.err + run.out
 
 
 @pytest.mark.parametrize("url", ["~nosuchuser/x", "s3:/bucket/x", "s3:bucket"])
 def test_a_mistyped_url(url: str) -> None:
     run = invoked("ls", url)
-    assert run.code == 1
+    assert run.code == 2
     one_line(run)
 
 
@@ -130,6 +131,49 @@ def test_output_never_fails_for_its_encoding(tmp_path: Path) -> None:
         assert shown.json["tree"][0]["path"] == "n\u2192e.txt"
         missing = statevault("show", states, "\u2192.state", env=environment)
         assert (missing.code, "no state" in one_line(missing)) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "option", "words"),
+    [
+        ("s3", "endpont_url=http://x", "there is no storage option 'endpont_url'; did you mean 'endpoint_url'?"),
+        ("s3", "endpoint_url=127.0.0.1:9000", "write http://127.0.0.1:9000"),
+        ("s3", "endpoint_url=me:SECRET@host", "write http://***@host"),
+        ("s3", "client_kwargs.endpoint_url=host:9000", "client_kwargs.endpoint_url of s3://bkt/x"),
+        ("s3", "client_kwargs=abc", "-o client_kwargs.NAME=VALUE"),
+        ("s3", "config_kwargs=3", "-o config_kwargs.NAME=VALUE"),
+        ("s3", "client_kwargs.regionname=x", "there is no storage option 'regionname'; did you mean 'region_name'?"),
+        ("s3", "client_kwargs.region_name=eu;1", "eu;1"),
+        ("s3", "config_kwargs.foo=1", "there is no storage option 'foo'"),
+        ("s3", "config_kwargs.connect_timeout=abc", "connect"),
+        ("gs", "endpoint_url=127.0.0.1:9000", "write http://127.0.0.1:9000"),
+        ("gs", "timeout=abc", "abc"),
+    ],
+)
+def test_an_option_that_cannot_be_used(scheme: str, option: str, words: str) -> None:
+    for verb in ("ls", "doctor"):
+        run = invoked(verb, f"{scheme}://bkt/x", "-o", "key=5", "-o", "secret=6e7", "-o", option)
+        assert run.code == 2, run.err
+        assert words in one_line(run)
+        assert len(run.err) < 250
+        assert "SECRET" not in run.err
+
+
+def test_an_endpoint_of_the_environment_that_cannot_be_used() -> None:
+    run = statevault("ls", "s3://bkt/x", env={"AWS_ENDPOINT_URL": "127.0.0.1:9000"})
+    assert (run.code, "AWS_ENDPOINT_URL of s3://bkt/x" in one_line(run)) == (2, True)
+
+
+def test_a_key_of_digits_is_text() -> None:
+    given = ["key=5", "secret=6e7", "token=null", 'token_of.token={"a": 1}', "anon=true", "client_kwargs.region_name=1"]
+    assert parsed_storage_options(given) == {
+        "key": "5",
+        "secret": "6e7",
+        "token": "null",
+        "token_of": {"token": {"a": 1}},
+        "anon": True,
+        "client_kwargs": {"region_name": "1"},
+    }
 
 
 def test_a_server_of_another_protocol_that_is_not_there() -> None:

@@ -35,6 +35,7 @@ from statevault.storage.gcs.errors import Refusal, translated
 from statevault.storage.gcs.upload import PIECE_BYTES, ResumableUpload
 from statevault.storage.interface import Body, ObjectInfo, Storage
 from statevault.storage.keys import check_key, check_prefix
+from statevault.storage.options import check_endpoint, options_refused
 from statevault.storage.ranges import check_length, check_range, object_size, range_header
 from statevault.storage.redaction import redacted
 
@@ -55,6 +56,7 @@ class GcsStorage(Storage):
 
     Raises:
         InvalidNameError: `url` names no bucket, or holds credentials.
+        StorageOptionError: An option can't be used.
         ImportError: gcsfs is not installed.
     """
 
@@ -65,7 +67,10 @@ class GcsStorage(Storage):
         if importlib.util.find_spec("gcsfs") is None:
             raise ModuleNotFoundError("No module named 'gcsfs'", name="gcsfs")
         self._options = dict(storage_options or {})
-        self._silence_s = float(self._options.get("timeout") or _READ_TIMEOUT_S)
+        name = "endpoint_url" if self._options.get("endpoint_url") else "STORAGE_EMULATOR_HOST"
+        check_endpoint(endpoint(self._options), name=name, url=self.url)
+        with options_refused(self.url):
+            self._silence_s = float(self._options.get("timeout") or _READ_TIMEOUT_S)
         self._client: Client[Any] = Client(self._make_filesystem)
         self._bucket_seen = False
 
@@ -198,7 +203,8 @@ class GcsStorage(Storage):
         self._client.close()
 
     def _make_filesystem(self) -> Any:
-        return make_filesystem(self._options)
+        with options_refused(self.url):
+            return make_filesystem(self._options)
 
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)

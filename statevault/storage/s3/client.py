@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from inspect import signature
 from typing import Any, cast
 
 import botocore
@@ -22,7 +23,9 @@ import s3fs
 from botocore.utils import parse_timestamp
 from fsspec.asyn import get_loop, sync
 
-__all__ = ["S3Client", "client_settings", "instant"]
+from statevault.storage.options import check_endpoint, check_nested
+
+__all__ = ["S3Client", "client_settings", "instant", "known_options"]
 
 # What is sent over a new connection has this long as well, piece by piece: urllib3 lets the socket wait no longer until
 # the first answer has come. So it is what a busy server may stand still for in the middle of an upload.
@@ -69,8 +72,22 @@ class S3Client:
         return {name: value for name, value in self._extra.items() if name in shape.members and value is not None}
 
 
-def client_settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of the filesystem: the user's, and ours where they say nothing."""
+def known_options() -> set[str]:
+    """The names of options that s3fs has, and that botocore's client has in its place."""
+    return {*signature(s3fs.S3FileSystem.__init__).parameters, "region_name", "profile"}
+
+
+def client_settings(options: Mapping[str, Any], *, url: str) -> dict[str, Any]:
+    """The options of the filesystem: the user's, and ours where they say nothing.
+
+    Args:
+        options: The user's.
+        url: The storage's root, without credentials.
+
+    Raises:
+        StorageOptionError: One can't be used.
+    """
+    check_nested(options, ("client_kwargs", "config_kwargs", "s3_additional_kwargs"), url=url)
     config: dict[str, Any] = {
         "connect_timeout": _CONNECT_TIMEOUT_S,
         "read_timeout": _READ_TIMEOUT_S,
@@ -81,12 +98,13 @@ def client_settings(options: Mapping[str, Any]) -> dict[str, Any]:
         # botocore would put together a longer one for each request, and spend a tenth of its time on it.
         "user_agent": f"statevault botocore/{botocore.__version__}",
     }
-    endpoint = (
-        options.get("endpoint_url")
-        or (options.get("client_kwargs") or {}).get("endpoint_url")
-        or os.environ.get("AWS_ENDPOINT_URL_S3")
-        or os.environ.get("AWS_ENDPOINT_URL")
-    )
+    said = {
+        "endpoint_url": options.get("endpoint_url"),
+        "client_kwargs.endpoint_url": (options.get("client_kwargs") or {}).get("endpoint_url"),
+        **{name: os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")},
+    }
+    name, endpoint = next(((name, value) for name, value in said.items() if value), ("", None))
+    check_endpoint(endpoint, name=name, url=url)
     given = dict(options.get("config_kwargs") or {})
     if endpoint and "amazonaws.com" not in endpoint:
         given["s3"] = {"addressing_style": "path", **(given.get("s3") or {})}

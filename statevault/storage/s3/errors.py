@@ -20,7 +20,15 @@ from statevault.errors import (
 from statevault.storage.os_errors import storage_error
 from statevault.storage.redaction import redacted
 
-__all__ = ["answer", "is_conflict", "is_missing", "is_out_of_range", "is_refused_request", "translated"]
+__all__ = [
+    "REFUSED_ARGUMENTS",
+    "answer",
+    "is_conflict",
+    "is_missing",
+    "is_out_of_range",
+    "is_refused_request",
+    "translated",
+]
 
 _MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "NotFound", "404"})
 _CONFLICT = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
@@ -86,6 +94,8 @@ _CREDENTIALS_REMEDY = (
     'storage_options={"key": …, "secret": …}; the key must be allowed to get, put, list and delete there.'
 )
 _ENDPOINT_REMEDY = 'Check the network, and AWS_ENDPOINT_URL or storage_options={"endpoint_url": …}.'
+REFUSED_ARGUMENTS = (boto.ValidationError, boto.UnknownEndpointError, boto.InvalidConfigError)
+"""Errors of botocore that say that what a client is made of can't be."""
 
 
 def answer(error: BaseException) -> tuple[str, int]:

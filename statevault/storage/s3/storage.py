@@ -28,11 +28,13 @@ from statevault.storage.buckets import bucket_and_prefix
 from statevault.storage.client import Client
 from statevault.storage.interface import Body, ObjectInfo, Storage
 from statevault.storage.keys import check_key, check_prefix
+from statevault.storage.options import options_refused
 from statevault.storage.ranges import check_length, check_range, object_size, range_header
 from statevault.storage.redaction import redacted
-from statevault.storage.s3.client import S3Client, client_settings
+from statevault.storage.s3.client import S3Client, client_settings, known_options
 from statevault.storage.s3.debris import abort_old_uploads
 from statevault.storage.s3.errors import (
+    REFUSED_ARGUMENTS,
     answer,
     is_conflict,
     is_missing,
@@ -65,13 +67,14 @@ class S3Storage(Storage):
 
     Raises:
         InvalidNameError: `url` names no bucket, or holds credentials.
+        StorageOptionError: An option can't be used.
     """
 
     def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
         self.url = redacted(url)
         self._full_url = url
         self._bucket, self._prefix = bucket_and_prefix(url)
-        self._settings = client_settings(storage_options or {})
+        self._settings = client_settings(storage_options or {}, url=self.url)
         self._client = Client(self._connect)
         self._bulk_delete = True
         self._bucket_seen = False
@@ -211,7 +214,8 @@ class S3Storage(Storage):
         self._client.close()
 
     def _connect(self) -> S3Client:
-        return S3Client(self._settings)
+        with options_refused(self.url, known=known_options(), refusals=REFUSED_ARGUMENTS):
+            return S3Client(self._settings)
 
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
