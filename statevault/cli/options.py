@@ -9,6 +9,7 @@ import typer
 
 from statevault.errors import StateNotFoundError, StoreNotFoundError
 from statevault.state_persistence import StateStore
+from statevault.storage import normalized_url, parent_and_name
 from statevault.storage.redaction import redacted
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "StoreArgument",
     "nothing_there",
     "opened",
+    "own_name",
     "own_names",
     "parsed_storage_options",
 ]
@@ -81,9 +83,23 @@ def own_names(store: StateStore, states: list[str]) -> list[str]:
             continue
         info = store.info(state)  # says what is wrong with any but "latest" and a path
         if info.path != store.path(info.name):
-            raise StateNotFoundError(f"{redacted(state)} is not in {store.url}: name that store instead")
+            raise _elsewhere(store, state)
         names.append(info.name)
     return names
+
+
+def own_name(store: StateStore, state: str) -> str:
+    """The name of one state of a store, as a user gives it, or 'latest'; nothing is asked of the storage.
+
+    Raises:
+        StateNotFoundError: It is a path into another store.
+    """
+    if "/" not in state:
+        return state
+    root, name = parent_and_name(state)
+    if root != normalized_url(store.url):
+        raise _elsewhere(store, state)
+    return name
 
 
 def opened(url: str, pairs: list[str] | None) -> StateStore:
@@ -96,6 +112,10 @@ def opened(url: str, pairs: list[str] | None) -> StateStore:
     if not store.exists():
         raise nothing_there(store.url)
     return store
+
+
+def _elsewhere(store: StateStore, state: str) -> StateNotFoundError:
+    return StateNotFoundError(f"{redacted(state)} is not in {store.url}: name that store instead")
 
 
 def nothing_there(url: str) -> StoreNotFoundError:

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from statevault.cli.failures import reported
-from statevault.cli.options import AsJson, StateArgument, StorageOptions, StoreArgument, opened
+from statevault.cli.options import AsJson, StateArgument, StorageOptions, StoreArgument, opened, own_name
 from statevault.cli.output import console, print_json, progress, size
 from statevault.errors import StateExistsError, StateNotFoundError
 from statevault.format.manifest import FileEntry
@@ -35,7 +35,7 @@ def cat(
 ) -> None:
     """Write the verified content of one file of a state to stdout (with --json: in base64)."""
     with reported(as_json=as_json), opened(url, storage_option) as store:
-        reader = store.open_state(state)
+        reader = store.open_state(own_name(store, state))
         file = _find(reader, path)
         with tempfile.TemporaryDirectory(prefix="statevault-") as folder:
             target = Path(folder) / "content"
@@ -62,7 +62,7 @@ def export(
 ) -> None:
     """Write a state as a plain folder: the files as the components wrote them, verified."""
     with reported(as_json=as_json), opened(url, storage_option) as store:
-        reader = store.open_state(state)
+        reader = store.open_state(own_name(store, state))
         manifest = reader.manifest
         for name in component or ():
             if name not in manifest.components:

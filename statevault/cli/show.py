@@ -9,7 +9,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from statevault.cli.failures import reported
-from statevault.cli.options import AsJson, StateArgument, StorageOptions, StoreArgument
+from statevault.cli.options import AsJson, StateArgument, StorageOptions, StoreArgument, own_name
 from statevault.cli.other_folders import opened_any
 from statevault.cli.output import console, plain, print_json, size, state_as_json, states_table, when
 from statevault.format.manifest import FileEntry
@@ -47,7 +47,7 @@ def show(
         if not isinstance(store, StateStore):
             store.show(None if state == LATEST else state, as_json=as_json)
             return
-        reader = store.open_state(state)
+        reader = store.open_state(own_name(store, state))
         info = store.info(reader.record.state)
         pins = store.pins().get(info.name, ())
         if as_json:

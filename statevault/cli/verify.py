@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from statevault.cli.failures import exit_code, reported
-from statevault.cli.options import AsJson, StorageOptions, StoreArgument
+from statevault.cli.options import AsJson, StorageOptions, StoreArgument, own_name
 from statevault.cli.other_folders import opened_any
 from statevault.cli.output import console, plain, print_json, progress, size
 from statevault.errors import CorruptStateError, StateNotFoundError, StatePrunedError
@@ -35,7 +35,10 @@ def verify(
             if not store.verify(None if state == LATEST else state, as_json=as_json):
                 raise typer.Exit(exit_code(CorruptStateError()))
             return
-        names = store.names() if state is None else [store.info(state).name if state == "latest" else state]
+        if state is None:
+            names = store.names()
+        else:
+            names = [store.info().name if state == LATEST else own_name(store, state)]
         results = [result for name in names if (result := _verified(store, name, hidden=as_json)) is not None]
         if state is not None and not results:
             raise StateNotFoundError(f"the state {state!r} was removed from {store.url} meanwhile")

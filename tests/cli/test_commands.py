@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from statevault.state_persistence import StateStore
-from tests.cli.run import option_arguments, statevault
+from tests.cli.run import invoked, option_arguments, statevault
 from tests.servers import StorageTarget
 from tests.state_persistence.components import Folder, some_files
 
@@ -107,6 +107,26 @@ def test_verify_names_what_is_damaged_and_exits_with_4(store: Path) -> None:
     assert statevault("verify", str(store), "new.state").code == 0
     assert statevault("verify", str(store), "latest").code == 0
     assert statevault("verify", str(store), "old.state", "--json").json[0]["error"].count("weights.bin") >= 1
+
+
+def test_a_state_of_another_store_is_refused_by_all(store: Path, tmp_path: Path) -> None:
+    fill(tmp_path / "other")
+    there, here = str(tmp_path / "other" / "old.state"), str(store / "old.state")
+    out = str(tmp_path / "out")
+    for arguments in (
+        ["show", str(store), there],
+        ["verify", str(store), there],
+        ["cat", str(store), there, "models/notes.txt"],
+        ["export", str(store), there, out],
+        ["rm", str(store), there, "--yes"],
+        ["pin", str(store), there],
+        ["cp", str(store), str(tmp_path / "copy"), there],
+    ):
+        run = invoked(*arguments)
+        assert (run.code, run.out) == (3, "")
+        assert run.err == f"statevault: {there} is not in file://{store}: name that store instead\n"
+    for arguments in (["show", str(store), here], ["verify", str(store), here], ["export", str(store), here, out]):
+        assert invoked(*arguments).code == 0
 
 
 def test_cat_never_prints_bytes_that_do_not_verify(store: Path) -> None:
