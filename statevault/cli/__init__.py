@@ -6,7 +6,9 @@ Needs the extra ``cli``. One readable line and an exit code for each kind of err
 import contextlib
 import io
 import logging
+import signal
 import sys
+from types import FrameType
 
 __all__ = ["main"]
 
@@ -20,6 +22,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(OSError, ValueError):
                 stream.reconfigure(errors="backslashreplace")
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _end)
     # What fails while a filesystem of fsspec is thrown away, after its error was told, is none of the user's business.
     sys.unraisablehook = lambda failure: _logger.debug("%s: %r", failure.err_msg, failure.exc_value)
     try:
@@ -29,3 +33,10 @@ def main() -> None:
             raise
         sys.exit(f'statevault: the command line needs {error.name}: pip install "statevault[cli]"')
     app(prog_name="statevault")
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """Leave as after Ctrl-C, so that what a command has begun is cleared away; a second signal ends it at once."""
+    del frame
+    signal.signal(number, signal.SIG_DFL)
+    sys.exit(128 + number)

@@ -43,6 +43,7 @@ EXIT_CODES: dict[int, str] = {
     7: "not a store, or of a newer format",
     8: "no room",
     130: "interrupted",
+    143: "ended by SIGTERM",
 }
 
 # The first that fits counts.

@@ -17,9 +17,10 @@ import typer
 from statevault.cli.failures import reported
 from statevault.cli.options import AsJson, StateArgument, StorageOptions, StoreArgument, opened, own_name
 from statevault.cli.output import console, print_json, progress, size
-from statevault.errors import StateExistsError, StateNotFoundError
+from statevault.errors import StateExistsError, StateNotFoundError, StateVaultError
 from statevault.format.manifest import FileEntry
 from statevault.state_persistence.restore.download import StateReader
+from statevault.storage.os_errors import storage_error
 
 __all__ = ["cat", "export"]
 
@@ -68,8 +69,7 @@ def export(
             if name not in manifest.components:
                 known = ", ".join(manifest.components)
                 raise StateNotFoundError(f"{reader.record.state!r} has no component {name!r}, it has: {known}")
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise StateExistsError(f"{folder} is there and not an empty folder: name a new one")
+        _refuse_filled(folder)
         chosen = {i for i, name in enumerate(manifest.components) if not component or name in component}
         files = [file for file in manifest.files if file.component in chosen]
         total = sum(file.size for file in files)
@@ -90,16 +90,37 @@ def export(
 @contextmanager
 def _appearing_whole(folder: Path) -> Iterator[Path]:
     """A folder to fill beside `folder`, which becomes it only if the block ends well."""
-    folder = folder.absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    with _writing(folder):
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.absolute().name[:100]}.", dir=folder.absolute().parent))
+        try:
+            yield partial
+            partial.chmod(0o755)
+            partial.rename(folder)  # also over an empty folder
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def _refuse_filled(folder: Path) -> None:
+    with _writing(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise StateExistsError(f"{folder} is there and not an empty folder: name a new one")
+        for parent in folder.absolute().parents:
+            if parent.exists() and not parent.is_dir():
+                raise StateExistsError(f"{parent} is a file, and no folder for {folder.name}: name another one")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Name the folder in what the system says of it, and not the temporary one."""
     try:
-        yield partial
-        partial.chmod(0o755)
-        partial.rename(folder)  # also over an empty folder
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        yield
+    except StateVaultError:
         raise
+    except OSError as error:
+        bare = OSError(error.errno, error.strerror or str(error))
+        raise storage_error(bare, url="", key="", what=f"Can't write {folder}") from error
 
 
 def _find(reader: StateReader, path: str) -> FileEntry:

@@ -30,6 +30,7 @@ _UNREACHABLE = frozenset(
         errno.ENOTCONN,
     }
 )
+_READING = ("Can't read", "Can't look", "Can't list")
 _TRANSIENT = frozenset({errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ESTALE, errno.EMFILE, errno.ENFILE})
 
 
@@ -50,7 +51,8 @@ def storage_error(error: OSError, *, url: str, key: str, what: str) -> StorageEr
         text += " Free some space, raise the quota, or move the store to another disk."
         return StorageFullError(text, url=url, key=key)
     if number in _ACCESS or isinstance(error, PermissionError):
-        text += " Make the folder writable for the user that runs this, or use another one."
+        how = "readable" if what.startswith(_READING) else "writable"
+        text += f" Make the folder {how} for the user that runs this, or use another one."
         return StorageAccessError(text, url=url, key=key)
     if number == errno.ETIMEDOUT or isinstance(error, TimeoutError):
         return StorageTimeoutError(text, transient=True, url=url, key=key)

@@ -29,6 +29,7 @@ from statevault.errors import (
 )
 from statevault.storage import LocalStorage
 from statevault.storage.local.file_calls import FileCalls
+from statevault.storage.os_errors import storage_error
 from tests.state_persistence.components import Folder, store_with
 
 DEBRIS = f".tmp-1-{0:016x}"
@@ -674,3 +675,9 @@ def test_a_listing_does_not_pass_over_a_link(tmp_path: Path, linked: str) -> Non
     (tmp_path / "store" / linked).symlink_to(tmp_path / "moved")
     with pytest.raises(StorageAccessError, match="symbolic link"):
         list(storage.list("_vault/"))
+
+
+@pytest.mark.parametrize(("what", "how"), [("Can't read a", "readable"), ("Can't write a", "writable")])
+def test_a_refusal_says_what_to_make_of_the_folder(what: str, how: str) -> None:
+    error = storage_error(PermissionError(errno.EACCES, "Permission denied"), url="", key="a", what=what)
+    assert f"Make the folder {how} for" in str(error)
