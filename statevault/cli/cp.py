@@ -86,7 +86,7 @@ def _copy_states(here: StateStore, there: StateStore, states: list[str] | None, 
     finally:
         # Also of a copy that broke off: what was copied is there.
         if done or not infos:
-            _print(CopyReport(tuple(done)), as_json=as_json)
+            _print(CopyReport(tuple(done)), left=len(infos) - len(done), as_json=as_json)
     if any(state.outcome == "damaged" for state in done):
         return _DAMAGED
     return exit_code(StatePrunedError()) if names and any(state.outcome == "pruned" for state in done) else 0
@@ -105,7 +105,7 @@ def _target(url: str, pairs: list[str]) -> Storage:
     return open_storage(url, options)
 
 
-def _print(report: CopyReport, *, as_json: bool) -> None:
+def _print(report: CopyReport, *, left: int, as_json: bool) -> None:
     if as_json:
         print_json([asdict(state) for state in report.states])
         return
@@ -116,7 +116,7 @@ def _print(report: CopyReport, *, as_json: bool) -> None:
         if state.outcome == "copied":
             what += f", {size(state.uploaded)} uploaded"
         console.print(Text.assemble((label, style), name, (plain(f"  {what}"), "dim")), soft_wrap=True)
-    failed = len(report.damaged) + len(report.pruned)
+    failed = len(report.damaged) + len(report.pruned) + max(0, left)
     console.print(
         f"{len(report.copied)} copied ({size(report.uploaded)} uploaded), {len(report.present)} there already, "
         f"{failed} not copied."

@@ -11,9 +11,10 @@ from statevault.cli.failures import exit_code, reported
 from statevault.cli.options import AsJson, StorageOptions, StoreArgument, own_name
 from statevault.cli.other_folders import opened_any
 from statevault.cli.output import console, plain, print_json, progress, size
-from statevault.errors import CorruptStateError, StateNotFoundError, StatePrunedError
+from statevault.errors import CorruptStateError, StateNotFoundError, StatePrunedError, StorageError
 from statevault.state_persistence import StateStore
 from statevault.state_persistence.stored_states import LATEST
+from statevault.storage.redaction import redacted
 
 __all__ = ["verify"]
 
@@ -35,22 +36,44 @@ def verify(
             if not store.verify(None if state == LATEST else state, as_json=as_json):
                 raise typer.Exit(exit_code(CorruptStateError()))
             return
-        if state is None:
-            names = store.names()
-        else:
-            names = [store.info().name if state == LATEST else own_name(store, state)]
-        results = [result for name in names if (result := _verified(store, name, hidden=as_json)) is not None]
+        names = store.names() if state is None else [store.info().name if state == LATEST else own_name(store, state)]
+        results, failure = _check(store, names, as_json=as_json)
         if state is not None and not results:
             raise StateNotFoundError(f"the state {state!r} was removed from {store.url} meanwhile")
-        damaged = [result for result in results if result["error"] is not None]
+        damaged, failed = (sum(r["outcome"] == outcome for r in results) for outcome in ("damaged", "failed"))
         if as_json:
             print_json(results)
         else:
-            for result in results:
-                _print(result)
-            console.print(f"{len(results)} states checked, {len(damaged)} damaged." if results else "No states.")
+            ends = f", {failed} could not be read" if failed else ""
+            console.print(f"{len(results)} states checked, {damaged} damaged{ends}." if results else "No states.")
         if damaged:
             raise typer.Exit(exit_code(CorruptStateError()))
+        if failure is not None:
+            raise failure
+
+
+def _check(store: StateStore, names: list[str], *, as_json: bool) -> tuple[list[dict[str, Any]], StorageError | None]:
+    """Check states, and tell of each at once.
+
+    Returns:
+        What was found, and the first failure of the storage. The others are checked all the same, unless it is one that
+        may pass: a storage that is not there would be waited for again with each of them.
+    """
+    results: list[dict[str, Any]] = []
+    failure: StorageError | None = None
+    for name in names:
+        try:
+            result = _verified(store, name, hidden=as_json)
+        except StorageError as error:
+            failure = failure or error
+            result = _result(name, "failed", error=redacted(str(error)))
+        if result is not None:
+            results.append(result)
+            if not as_json:
+                _print(result)
+        if failure is not None and failure.transient:
+            break
+    return results, failure
 
 
 def _verified(store: StateStore, name: str, *, hidden: bool) -> dict[str, Any] | None:
@@ -62,8 +85,14 @@ def _verified(store: StateStore, name: str, *, hidden: bool) -> dict[str, Any] |
     except StatePrunedError:
         return None
     except CorruptStateError as error:
-        return {"state": name, "files": None, "size": None, "error": str(error)}
-    return {"state": name, "files": reader.record.files, "size": reader.record.size, "error": None}
+        return _result(name, "damaged", error=str(error))
+    return _result(name, "ok", files=reader.record.files, size=reader.record.size)
+
+
+def _result(
+    name: str, outcome: str, *, files: int | None = None, size: int | None = None, error: str | None = None
+) -> dict[str, Any]:
+    return {"state": name, "outcome": outcome, "files": files, "size": size, "error": error}
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -71,6 +100,7 @@ def _print(result: dict[str, Any]) -> None:
         what = f"{result['files']} files, {size(result['size'])}"
         console.print(Text.assemble(("ok       ", "green"), result["state"], (f"  {what}", "dim")), soft_wrap=True)
     else:
+        label = f"{result['outcome'].upper():<9}"
         console.print(
-            Text.assemble(("DAMAGED  ", "bold red"), result["state"], plain(f"  {result['error']}")), soft_wrap=True
+            Text.assemble((label, "bold red"), result["state"], plain(f"  {result['error']}")), soft_wrap=True
         )

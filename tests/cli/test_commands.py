@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import pty
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from statevault.state_persistence import StateStore
+from statevault.state_persistence.restore.download import StateReader
 from tests.cli.run import invoked, option_arguments, statevault
 from tests.servers import StorageTarget
 from tests.state_persistence.components import Folder, some_files
@@ -127,6 +130,80 @@ def test_a_state_of_another_store_is_refused_by_all(store: Path, tmp_path: Path)
         assert run.err == f"statevault: {there} is not in file://{store}: name that store instead\n"
     for arguments in (["show", str(store), here], ["verify", str(store), here], ["export", str(store), here, out]):
         assert invoked(*arguments).code == 0
+
+
+def test_verify_goes_on_after_what_can_not_be_read(store: Path) -> None:
+    weights = store / "old.state" / "models" / "weights.bin"
+    weights.unlink()
+    weights.symlink_to(weights)  # which nobody can open, not even root
+    run = invoked("verify", str(store))
+    assert run.code == 6
+    assert re.search(r"FAILED +old.state .*symbolic links", run.out)
+    assert re.search(r"ok +new.state", run.out)
+    assert "2 states checked, 0 damaged, 1 could not be read." in run.out
+    assert run.err.startswith("statevault: ")
+    assert len(run.err.splitlines()) == 1
+    run = invoked("verify", str(store), "--json")
+    assert [(result["state"], result["outcome"]) for result in run.json] == [
+        ("old.state", "failed"),
+        ("new.state", "ok"),
+    ]
+    assert run.code == 6
+    (store / "new.state" / "models" / "weights.bin").write_bytes(b"!")
+    assert invoked("verify", str(store)).code == 4
+
+
+def test_what_is_in_the_way_of_an_export_is_named(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for where in (tmp_path / "file", tmp_path / "file" / "deep" / "er"):
+        run = invoked("export", str(store), "latest", str(where))
+        assert run.code == 1
+        assert run.err.startswith(f"statevault: {tmp_path / 'file'} is ")
+    run = invoked("export", str(store), "latest", "/proc/out")
+    assert run.code in (5, 6)
+    assert "Can't write /proc/out: " in run.err
+    assert "Errno" not in run.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EACCES, 5), (errno.ENOSPC, 8)])
+def test_what_the_system_says_of_an_export_names_its_folder(
+    store: Path, tmp_path: Path, number: int, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(tmp_path / ".out.abcdefgh" / "internal"))
+
+    monkeypatch.setattr(StateReader, "restore", fail)
+    run = invoked("export", str(store), "latest", str(tmp_path / "out"))
+    assert run.code == code
+    assert f"Can't write {tmp_path / 'out'}: {os.strerror(number)}" in run.err
+    assert "internal" not in run.err
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_an_export_that_is_terminated_leaves_nothing(store: Path, tmp_path: Path) -> None:
+    script = """
+        import time
+        from statevault.cli import main
+        from statevault.state_persistence.restore.download import StateReader
+
+        def restore(*_, **__):
+            print("begun", flush=True)
+            time.sleep(60)
+
+        StateReader.restore = restore
+        main()
+    """
+    (tmp_path / "out").mkdir()
+    target = tmp_path / "out" / "put"
+    command = [sys.executable, "-c", textwrap.dedent(script), "export", str(store), "latest", str(target)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline() == b"begun\n"
+        assert len(list(target.parent.iterdir())) == 1
+        process.terminate()
+        assert process.wait(30) == 143
+    assert list(target.parent.iterdir()) == []
 
 
 def test_cat_never_prints_bytes_that_do_not_verify(store: Path) -> None:

@@ -159,6 +159,22 @@ def test_an_empty_store_has_nothing_to_copy(url: str, tmp_path: Path) -> None:
     assert not (tmp_path / "to").exists()
 
 
+def test_a_copy_that_breaks_off_counts_what_is_left(tmp_path: Path) -> None:
+    states = tmp_path / "states"
+    folder = Folder({"a.bin": b"1" * 100})
+    with StateStore(states) as store:
+        store.register("folder", folder)
+        for number in range(3):
+            folder.files = {"a.bin": bytes([number]) * 100}
+            store.save_state(name=f"{number}.state")
+    [data] = (states / "1.state" / "folder").iterdir()
+    data.unlink()
+    data.symlink_to(data)
+    run = invoked("cp", str(states), str(tmp_path / "copy"))
+    assert run.code == 6
+    assert re.search(r"1 copied \(.* uploaded\), 0 there already, 2 not copied\.", run.out)
+
+
 def test_a_target_that_does_not_answer_is_one_line(url: str) -> None:
     endpoint = f"endpoint_url=http://127.0.0.1:{free_port()}"
     keys = ["--target-option", "key=a", "--target-option", "secret=b"]
