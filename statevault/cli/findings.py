@@ -32,6 +32,7 @@ _WITHOUT = {
 }
 _NEEDED_FOR_MORE = {"list", "write", "read", "delete"}
 _LITTLE_ROOM = 1_000_000_000
+_USABLE_SHARE = 0.9
 _NOTABLE_CLOCK_S = 60.0
 _REFUSED_CLOCK_S = 900.0
 
@@ -68,9 +69,12 @@ def examine(
             return
         yield from _capabilities(storage)
         yield _latency(storage)
-        with watch() as on_progress:
-            throughput = measure_throughput(storage, size=size_bytes, on_progress=on_progress)
-        yield from _throughput(throughput)
+        if (refusal := _does_not_fit(storage, size_bytes)) is not None:
+            yield refusal
+        else:
+            with watch() as on_progress:
+                throughput = measure_throughput(storage, size=size_bytes, on_progress=on_progress)
+            yield from _throughput(throughput)
         yield _clock(storage)
         if isinstance(storage, LocalStorage):
             yield _room(storage.root)
@@ -165,11 +169,28 @@ def _clock(storage: Storage) -> Finding:
     return Finding("clock", "note", found, means, measured)
 
 
-def _room(root: Path) -> Finding:
+def _does_not_fit(storage: Storage, size_bytes: int) -> Finding | None:
+    """Refuse to fill a disk that others write to as well, as far as a storage tells its room."""
+    if not isinstance(storage, LocalStorage):
+        return None
+    free, total = _free_and_total(storage.root)
+    if total == 0 or size_bytes <= free * _USABLE_SHARE:
+        return None
+    found = f"not measured: {size(size_bytes)} would leave too little of the {size(free)} that are free"
+    measured = {"size": size_bytes, "free": free}
+    return Finding("throughput", "note", found, "name a smaller --size, or free some room", measured)
+
+
+def _free_and_total(root: Path) -> tuple[int, int]:
     usage = shutil.disk_usage(next(folder for folder in (root, *root.parents) if folder.exists()))
-    found = f"{size(usage.free)} of {size(usage.total)} are free"
-    measured = {"free": usage.free, "total": usage.total}
-    if usage.free < _LITTLE_ROOM:
+    return usage.free, usage.total
+
+
+def _room(root: Path) -> Finding:
+    free, total = _free_and_total(root)
+    found = f"{size(free)} of {size(total)} are free"
+    measured = {"free": free, "total": total}
+    if free < _LITTLE_ROOM:
         return Finding("room", "note", found, "a save that does not fit fails, and takes back what it wrote", measured)
     return Finding(
         "room", "ok", found, "what is new of a state must fit in there before an old one is removed", measured

@@ -60,7 +60,7 @@ def check_access(storage: Storage) -> Access:
             attempt("delete", lambda: storage.delete([key]))
         elif there:
             attempt("read", lambda: storage.get(there[0], 0, 1))
-    except StorageError:
+    except BaseException:
         with contextlib.suppress(StorageError):
             storage.delete([key])
         raise

@@ -62,7 +62,7 @@ def probe(storage: Storage) -> Capabilities:
             reads_own_writes=seen and _sees(storage, prefix, []),
             exact_keys=exact_keys,
         )
-    except StorageError:
+    except BaseException:
         with contextlib.suppress(StorageError):
             storage.delete([plain, odd])
         raise

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
@@ -17,7 +20,8 @@ from statevault.errors import StorageAccessError
 from statevault.format.keys import commit_key, intent_key, session_key, tombstone_key
 from statevault.format.records import SessionRecord
 from statevault.state_persistence import StateStore
-from statevault.storage import Body, ObjectInfo, Storage
+from statevault.storage import Body, ObjectInfo, Storage, probe
+from statevault.storage.access import check_access
 from tests.cli.run import Run, in_a_terminal, invoked, option_arguments, statevault
 from tests.servers import Servers, StorageTarget, free_port
 from tests.state_persistence.components import Folder, some_files
@@ -225,6 +229,59 @@ def test_the_report_fits_the_terminal(tmp_path: Path, columns: int) -> None:
     lines = run.out.splitlines()
     assert all(len(line.rpartition("\r")[2]) <= columns for line in lines)
     assert "the smallest save takes about" in " ".join(run.out.split())
+
+
+def test_an_object_that_would_fill_the_disk_is_not_put(tmp_path: Path) -> None:
+    run = invoked("doctor", str(tmp_path / "x"), "--size", "99TB", "--json")
+    assert run.code == 0
+    finding = by_check(run)["throughput"]
+    assert (finding["verdict"], finding["found"][:19]) == ("note", "not measured: 99.0 ")
+    assert finding["measured"]["size"] == 99 * 10**12
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_doctor_that_is_terminated_leaves_nothing(tmp_path: Path) -> None:
+    script = """
+        import sys, time
+        from statevault.cli import main
+        from statevault.storage import measure
+
+        real = measure._Noise._numbered
+
+        def numbered(self, number):
+            if number == 5:
+                print("begun", file=sys.stderr, flush=True)
+                time.sleep(60)
+            return real(self, number)
+
+        measure._Noise._numbered = numbered
+        main()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), "doctor", str(tmp_path / "x"), "--size", "20MB"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.readline() == b"begun\n"
+        assert list(tmp_path.iterdir())
+        process.terminate()
+        assert process.wait(30) == 143
+    assert list(tmp_path.iterdir()) == []
+
+
+class Interrupting(DictStorage):
+    """Ends in the middle of a probe, in the way of Ctrl-C."""
+
+    @override
+    def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_probe_leaves_nothing() -> None:
+    for look in (probe, check_access):
+        storage = Interrupting()
+        with pytest.raises(KeyboardInterrupt):
+            look(storage)
+        assert storage.objects == {}
 
 
 def test_a_size_that_is_none_is_bad_usage(tmp_path: Path) -> None:
