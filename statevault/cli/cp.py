@@ -10,7 +10,7 @@ from rich.text import Text
 
 from statevault.cli.failures import exit_code, reported
 from statevault.cli.options import AsJson, StorageOptions, own_names, parsed_storage_options
-from statevault.cli.other_folders import opened_any
+from statevault.cli.other_folders import opened_any, refuse_other_folder
 from statevault.cli.output import console, counted, plain, print_json, progress, size
 from statevault.errors import CorruptStateError, FormatError, StatePrunedError
 from statevault.state_persistence import StateStore
@@ -59,7 +59,9 @@ def cp(
         _refuse_overlap(normalized_url(source), normalized_url(target), is_one_storage=pairs[0] == pairs[1])
         with opened_any(source, pairs[0]) as here:
             if isinstance(here, StateStore):
-                with StateStore(target, storage_options=parsed_storage_options(pairs[1])) as there:
+                options = parsed_storage_options(pairs[1])
+                with StateStore(target, storage_options=options) as there:
+                    refuse_other_folder(there, target, options)
                     code = _copy_states(here, there, states, as_json=as_json)
             else:
                 code = 0 if here.copy(_target(target, pairs[1]), states, as_json=as_json) else _DAMAGED

@@ -9,6 +9,7 @@ import typer
 
 from statevault.cli.failures import reported
 from statevault.cli.options import AsJson, StorageOptions, StoreArgument, parsed_storage_options
+from statevault.cli.other_folders import refuse_other_folder
 from statevault.cli.output import console, print_json, size
 from statevault.state_persistence import StateStore
 
@@ -27,10 +28,9 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Save a plain folder as a state: its files as they are, nothing converted, nothing unpickled."""
-    with (
-        reported(as_json=as_json),
-        StateStore(url, storage_options=parsed_storage_options(storage_option)) as store,
-    ):
+    options = parsed_storage_options(storage_option)
+    with reported(as_json=as_json), StateStore(url, storage_options=options) as store:
+        refuse_other_folder(store, url, options)
         path = store.import_folder(folder, name=name, metadata={"imported_from": folder.absolute().name})
         files = store.open_state(path.name).manifest.files
         pickles = [file.path for file in files if file.holds_pickle]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from statevault.cli.experiments import ExperimentView
 from statevault.cli.options import nothing_there, parsed_storage_options
 from statevault.cli.policies import PoliciesView
+from statevault.errors import FormatError
 from statevault.experiments.overview import is_experiment
 from statevault.persistence import list_policies
 from statevault.state_persistence import StateStore
 from statevault.storage import Storage, open_storage
 
-__all__ = ["FolderView", "opened_any"]
+__all__ = ["FolderView", "opened_any", "refuse_other_folder"]
 
 
 class FolderView(Protocol):
@@ -43,6 +44,29 @@ class FolderView(Protocol):
         Raises:
             StateNotFoundError: What is named is not there.
         """
+
+
+def refuse_other_folder(store: StateStore, url: str, options: dict[str, Any]) -> None:
+    """Make sure that a store may begin at a place: beside states an experiment, or policies, would be seen no more.
+
+    Args:
+        store: The store that may begin there.
+        url: Where.
+        options: Of its storage.
+
+    Raises:
+        FormatError: An experiment is there, or policies as files.
+        StorageError: The storage failed.
+    """
+    if store.exists():
+        return
+    storage = open_storage(url, options)
+    try:
+        what = "an experiment" if is_experiment(storage) else "policies" if list_policies(storage) else ""
+    finally:
+        storage.close()
+    if what:
+        raise FormatError(f"{storage.url} holds {what}, and is no place for states: name another folder")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing_extensions import override
 from statevault.experiments import CheckpointManager
 from statevault.experiments.overview import look_at_experiment
 from statevault.persistence import PolicyPersistence, World
+from statevault.state_persistence import StateStore
 from tests.cli.run import in_a_terminal, invoked, option_arguments, statevault
 from tests.experiments.objects import Counting
 from tests.servers import Servers, StorageTarget, target_names
@@ -310,6 +311,22 @@ def test_a_store_of_states_takes_no_experiment(run: str, tmp_path: Path) -> None
     refused = invoked("cp", run, str(tmp_path / "states"))
     assert refused.code == 7
     assert "to another folder" in refused.err
+
+
+def test_an_experiment_and_policies_take_no_states(run: str, policies: str, tmp_path: Path) -> None:
+    states, folder = str(tmp_path / "states"), tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.txt").write_text("a")
+    with StateStore(states) as store:
+        store.save_state()
+    for target, what in ((run, "an experiment"), (policies, "policies")):
+        before = sorted(Path(target).rglob("*"))
+        for arguments in (["cp", states, target], ["import", str(folder), target]):
+            refused = invoked(*arguments)
+            assert (refused.code, refused.out) == (7, "")
+            assert f"holds {what}, and is no place for states" in refused.err
+        assert sorted(Path(target).rglob("*")) == before
+        assert invoked("ls", target).code == 0
 
 
 def test_policies_are_listed_shown_verified_and_copied(policies: str, tmp_path: Path) -> None:
