@@ -160,7 +160,7 @@ def _print_copied(copied: list[CopiedFile]) -> None:
         if file.outcome in ("damaged", "gone"):
             console.print(
                 Text.assemble(
-                    (f"{file.outcome.upper():<9}", _STYLES[file.outcome]), plain(file.key), plain(file.error or "")
+                    (f"{file.outcome.upper():<9}", _STYLES[file.outcome]), plain(f"{file.key}  {file.error or ''}")
                 ),
                 soft_wrap=True,
             )

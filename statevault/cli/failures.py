@@ -30,12 +30,14 @@ from statevault.errors import (
 )
 from statevault.storage.redaction import redacted
 
-__all__ = ["EXIT_CODES", "exit_code", "reported"]
+__all__ = ["EXIT_CODES", "USAGE", "exit_code", "print_error", "reported"]
+
+USAGE = 2
 
 EXIT_CODES: dict[int, str] = {
     0: "done",
     1: "an error of another kind",
-    2: "the command was not understood, or a URL, a name or an option of it can't be used",
+    USAGE: "the command was not understood, or a URL, a name or an option of it can't be used",
     3: "a state, a file or a store is not there",
     4: "bytes are damaged",
     5: "credentials or permissions do not suffice",
@@ -49,7 +51,7 @@ EXIT_CODES: dict[int, str] = {
 # The first that fits counts.
 _CODES: list[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = [
     ((StateNotFoundError, ComponentNotFoundError, StoreNotFoundError, ExperimentNotFoundError), 3),
-    ((InvalidNameError, StorageOptionError), 2),
+    ((InvalidNameError, StorageOptionError), USAGE),
     (CorruptStateError, 4),
     ((StorageAccessError, PickleNotAllowedError), 5),
     ((StorageFullError, StagingSpaceError), 8),
@@ -62,6 +64,11 @@ _CODES: list[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] 
 def exit_code(error: BaseException) -> int:
     """The exit code for an error; 1 for one that statevault does not know."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), 1)
+
+
+def print_error(kind: str, message: str, code: int) -> None:
+    """Print an error as JSON, on stderr."""
+    typer.echo(json.dumps({"error": {"kind": kind, "message": message, "exit_code": code}}), err=True)
 
 
 @contextmanager
@@ -86,9 +93,7 @@ def reported(*, as_json: bool = False) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             code = 8
         if as_json:
-            typer.echo(
-                json.dumps({"error": {"kind": type(error).__name__, "message": message, "exit_code": code}}), err=True
-            )
+            print_error(type(error).__name__, message, code)
         else:
             typer.echo(f"statevault: {plain(message)}", err=True)
         raise typer.Exit(code) from None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.text import Text
-from rich.tree import Tree
 
 from statevault.cli.failures import reported
 from statevault.cli.options import AsJson, StateArgument, StorageOptions, StoreArgument, own_name
@@ -56,7 +56,8 @@ def show(
             )
             return
         _print_head(info, pins)
-        console.print(_layout(reader), soft_wrap=True)
+        for line in _layout(reader):
+            console.print(line, soft_wrap=True)
 
 
 def _file_as_json(reader: StateReader, file: FileEntry) -> dict[str, Any]:
@@ -90,11 +91,29 @@ def _print_head(info: StateInfo, pins: Sequence[str]) -> None:
         console.print(Text.assemble((f"  {plain(key):<{width}}  ", "dim"), plain(value)), soft_wrap=True)
 
 
-def _layout(reader: StateReader) -> Tree:
-    tree = Tree(Text(f"{reader.record.state}/", style="bold"))
-    branches: dict[str, Tree] = {"": tree}
+@dataclass(slots=True)
+class _Branch:
+    line: Text
+    below: list[_Branch] = field(default_factory=list)
 
-    def branch(folder: str) -> Tree:
+    def add(self, line: Text) -> _Branch:
+        self.below.append(_Branch(line))
+        return self.below[-1]
+
+    def lines(self, guide: str = "", last: str = "") -> Iterator[Text]:
+        """Its line and those below it. Not rich's tree, which cuts lines to the width: digests after long names."""
+        yield Text.assemble(last, self.line)
+        fork, end, pipe = ("|-- ", "`-- ", "|   ") if console.options.ascii_only else ("├── ", "└── ", "│   ")
+        for branch in self.below:
+            is_last = branch is self.below[-1]
+            yield from branch.lines(guide + ("    " if is_last else pipe), guide + (end if is_last else fork))
+
+
+def _layout(reader: StateReader) -> Iterator[Text]:
+    tree = _Branch(Text(f"{reader.record.state}/", style="bold"))
+    branches: dict[str, _Branch] = {"": tree}
+
+    def branch(folder: str) -> _Branch:
         if folder not in branches:
             parent, _, name = folder.rpartition("/")
             branches[folder] = branch(parent).add(Text(plain(f"{name}/")))
@@ -114,4 +133,4 @@ def _layout(reader: StateReader) -> Tree:
         )
     for directory in reader.manifest.directories:
         branch(directory.path)
-    return tree
+    return tree.lines()

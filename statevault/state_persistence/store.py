@@ -15,6 +15,7 @@ from upath import UPath
 
 from statevault.errors import (
     CorruptStateError,
+    InvalidNameError,
     StateNotFoundError,
     StatePrunedError,
     StateVaultError,
@@ -132,8 +133,9 @@ class StateStore(SpooledStates):
         Raises:
             KeyError: The name is in use.
             InvalidNameError: The name can't be one.
+            TypeError: The component lacks one of these methods.
         """
-        check_component_name(name)
+        _check_component(name, component)
         if name in self._components:
             raise KeyError(f"a component is registered as {name!r} already")
         self._components[name] = component
@@ -369,6 +371,7 @@ class StateStore(SpooledStates):
             StateNotFoundError: It is not there, or the store is empty.
             StatePrunedError: It was removed.
             CorruptStateError: It is damaged; for ``"latest"``, all states are.
+            TypeError: `components` is one name, and not several.
             ComponentNotFoundError: A component is not registered, or not in the state; or, when all are to be loaded,
                 the state holds one that is not registered.
             PickleNotAllowedError: It holds pickles, and the store was made without ``allow_pickle=True``.
@@ -376,6 +379,8 @@ class StateStore(SpooledStates):
             Exception: Whatever a component's ``load_state`` raises, with a note that names the component. Components
                 before it are loaded then.
         """
+        if isinstance(components, str):
+            raise TypeError(f"load_state() takes several components: components=[{components!r}]")
         wanted = None if components is None else list(components)
         loader = Loader(self._components, wanted, strict, frozenset(optional), self._allow_pickle)
         if str(path) != LATEST:
@@ -535,6 +540,18 @@ class StateStore(SpooledStates):
         self._close_replication(patience)
         self._staging.close()
         self._close_storages()
+
+
+def _check_component(name: object, component: object) -> None:
+    if not isinstance(name, str):
+        raise InvalidNameError(f"the name of a component is a str, which {name!r} is not")
+    check_component_name(name)
+    for method in ("save_state", "load_state"):
+        if not callable(getattr(component, method, None)):
+            raise TypeError(
+                f"{name!r} can't be a component: {type(component).__name__} has no {method}(path). A component has "
+                "save_state(path) and load_state(path), as PersistentStateMixin has"
+            )
 
 
 def _report(state: StateInfo, selection: Selection, url: str) -> LoadedState:

@@ -62,9 +62,10 @@ def options_refused(
     Raises:
         StorageOptionError: The block raised one of these.
     """
+    kinds: tuple[type[Exception], ...] = (TypeError, ValueError, *refusals)
     try:
         yield
-    except (TypeError, ValueError, *refusals) as error:
+    except kinds as error:
         if isinstance(error, OSError):
             raise
         unexpected = _UNEXPECTED.search(str(error))

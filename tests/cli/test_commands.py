@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import json
 import os
 import pty
 import re
@@ -286,6 +287,47 @@ def test_a_damaged_state_leaves_no_partial_export(store: Path, tmp_path: Path) -
     assert statevault("export", str(store), "new.state", str(tmp_path / "out [x]")).code == 4
     assert [path.name for path in tmp_path.iterdir()] == ["states"]
     assert statevault("export", str(store), "old.state", str(tmp_path / "out [x]")).code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ls", "--json"],
+        ["ls", "x", "--json", "--nonsense"],
+        ["ls", "x", "-o", "novalue", "--json"],
+        ["nonsense", "--json"],
+        ["cp", "x", "x", "--json"],
+        ["prune", "x", "--json", "--keep-last", "many"],
+        ["doctor", "x", "--size", "huge", "--json"],
+    ],
+)
+def test_what_is_wrong_with_a_command_is_told_in_json_where_that_was_asked_for(arguments: list[str]) -> None:
+    run = invoked(*arguments)
+    assert (run.code, run.out) == (2, "")
+    error = json.loads(run.err)["error"]
+    assert (error["kind"], error["exit_code"]) == ("UsageError", 2)
+    assert error["message"]
+
+
+def test_json_keeps_exit_codes(store: Path, tmp_path: Path) -> None:
+    assert invoked("ls", str(tmp_path / "typo"), "--json").code == 3
+    assert invoked("ls", str(store), "--json").code == 0
+    assert invoked("ls", "--json", "--help").code == 0
+
+
+def test_show_does_not_cut_long_names(tmp_path: Path) -> None:
+    name = "x" * 250
+    with StateStore(tmp_path) as store:
+        store.register("deep", Folder({f"er/{name}": b"1"}))
+        store.save_state(name="a.state")
+    digest = invoked("show", str(tmp_path), "--json").json["tree"][0]["digest"]
+    assert re.search(rf"└── {name}  1 byte  none  {digest[:16]}\n", invoked("show", str(tmp_path)).out)
+
+
+def test_a_file_is_no_folder_to_import(tmp_path: Path) -> None:
+    (tmp_path / "afile").write_text("x")
+    run = invoked("import", str(tmp_path / "afile"), str(tmp_path / "states"))
+    assert (run.code, "afile is a file" in run.err) == (3, True)
 
 
 def test_options_that_contradict_each_other_are_bad_usage(store: Path) -> None:

@@ -209,6 +209,7 @@ def test_wrong_credentials(servers: Servers) -> None:
     run = statevault("ls", target.url, *options)
     assert run.code == 5
     assert "AWS_" in one_line(run)
+    assert "-o key=" in run.err
 
 
 def test_a_bucket_that_does_not_exist(servers: Servers) -> None:

@@ -313,6 +313,14 @@ def test_a_store_of_states_takes_no_experiment(run: str, tmp_path: Path) -> None
     assert "to another folder" in refused.err
 
 
+def test_what_is_damaged_is_named_before_what_is_wrong(run: str, tmp_path: Path) -> None:
+    key = "algorithm_0/trial_1/checkpoint_0000009.pkl.zst"
+    (Path(run) / key).write_bytes(b"!")
+    done = invoked("cp", run, str(tmp_path / "copy"))
+    assert done.code == 4
+    assert f"DAMAGED  {key}  " in done.out
+
+
 def test_an_experiment_and_policies_take_no_states(run: str, policies: str, tmp_path: Path) -> None:
     states, folder = str(tmp_path / "states"), tmp_path / "folder"
     folder.mkdir()

@@ -69,6 +69,12 @@ def test_a_state_that_fits_nowhere_is_refused_before_it_is_written() -> None:
         Staging().roots(2**60)
 
 
+def test_what_does_not_fit_is_told_in_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("statevault.state_persistence.snapshot.staging._room", lambda root: 500_000)
+    with pytest.raises(StagingSpaceError, match=r"files of 0\.9 MB and .* \(free: 0\.5 MB in"):
+        Staging(tmp_path).roots(900_000)
+
+
 def test_nothing_is_left_after_saves_and_loads(tmp_path: Path) -> None:
     staging_dir = tmp_path / "staging"
     store = StateStore(tmp_path / "states", staging_dir=staging_dir)

@@ -559,3 +559,34 @@ def test_errors_survive_pickling(tmp_path: Path) -> None:
         store.load_state("no.state")
     again = pickle.loads(pickle.dumps(caught.value))
     assert (type(again), str(again)) == (type(caught.value), str(caught.value))
+
+
+def test_what_can_be_no_component_is_refused(tmp_path: Path) -> None:
+    class Half:
+        def save_state(self, path: Path) -> None:
+            pass
+
+    class Whole(Half):
+        def load_state(self, path: Path) -> None:
+            pass
+
+    with StateStore(tmp_path) as store:
+        with pytest.raises(InvalidNameError, match="a str, which None is not"):
+            store.register(None, Whole())  # type: ignore[arg-type]
+        for component, lacking in ((Half(), "load_state"), (object(), "save_state"), (None, "save_state")):
+            with pytest.raises(TypeError, match=f"'part' can't be a component: .* has no {lacking}"):
+                store.register("part", component)  # type: ignore[arg-type]
+        store.register("part", Whole())
+
+
+def test_components_are_several(tmp_path: Path) -> None:
+    with StateStore(tmp_path) as store:
+        store.save_state()
+        with pytest.raises(TypeError, match=r"components=\['part'\]"):
+            store.load_state(components="part")
+
+
+def test_where_no_store_is_no_store_is_called_empty(tmp_path: Path) -> None:
+    with StateStore(tmp_path) as store, pytest.raises(StateNotFoundError, match="there is no store") as caught:
+        store.load_state("./nope")
+    assert "empty" not in str(caught.value)

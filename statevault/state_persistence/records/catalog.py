@@ -306,7 +306,12 @@ class Catalog:
                 how = how_it_ended(self._storage, listing.objects[tombstone_key(*key)])
                 raise StatePrunedError(f"the state {name!r} was removed from {self._storage.url}{how}")
         known = [key.state for key in listing.visible]
-        newest = f"the newest of {len(known)} is {known[-1]!r}" if known else "the store is empty"
+        if known:
+            newest = f"the newest of {len(known)} is {known[-1]!r}"
+        elif FORMAT_KEY in listing.objects:
+            newest = "the store is empty"
+        else:
+            newest = "there is no store; nothing was saved there, or the path is wrong"
         raise StateNotFoundError(f"no state {name!r} in {self._storage.url}: {newest}")
 
     def is_tombstoned(self, key: StateKey) -> bool:

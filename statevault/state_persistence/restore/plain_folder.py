@@ -61,6 +61,8 @@ class PlainFolder:
             InvalidNameError: A file has a name that can't be stored.
             UnsupportedTypeError: There is a link or a special file in it.
         """
+        if path.exists() and not path.is_dir():
+            raise StateNotFoundError(f"{path} is a file: name the folder in which the files of a state are")
         if not path.is_dir():
             raise StateNotFoundError(f"there is no folder {path}")
         if (path / VAULT).exists():

@@ -85,9 +85,9 @@ class Staging:
             )
         fitting = [root for root in usable if self._has_room(root, size, beside)]
         if not fitting:
-            rooms = ", ".join(f"{_room(root) // 1024**2} MiB in {root}" for root in candidates)
+            rooms = ", ".join(f"{_megabytes(_room(root))} in {root}" for root in candidates)
             raise StagingSpaceError(
-                f"no room to stage files of {size // 1024**2} MiB and {_MARGIN // 1024**2} MiB beside them "
+                f"no room to stage files of {_megabytes(size)} and to leave {_megabytes(_MARGIN)} beside them "
                 f"(free: {rooms}): free some, or name another folder with staging_dir="
             )
         return fitting
@@ -225,6 +225,10 @@ def _make_private(root: Path) -> None:
     root.mkdir(mode=_MODE_PRIVATE, parents=True, exist_ok=True)
     if not _is_ours(root):
         raise StagingSpaceError(f"the staging folder {root} belongs to somebody else: name another with staging_dir=")
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 10**6:.1f} MB"
 
 
 def _is_ours(root: Path) -> bool:

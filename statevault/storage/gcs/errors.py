@@ -36,9 +36,11 @@ _BROKEN = (
 )
 _CREDENTIALS_REMEDY = (
     "Set GOOGLE_APPLICATION_CREDENTIALS to a key file, run `gcloud auth application-default login`, or give "
-    'storage_options={"token": …}; the account must be allowed to get, put, list and delete objects there.'
+    'storage_options={"token": …} (-o token=…); the account must be allowed to get, put, list and delete objects there.'
 )
-_ENDPOINT_REMEDY = 'Check the network, and STORAGE_EMULATOR_HOST or storage_options={"endpoint_url": …}.'
+_ENDPOINT_REMEDY = (
+    'Check the network, and STORAGE_EMULATOR_HOST or storage_options={"endpoint_url": …} (-o endpoint_url=…).'
+)
 
 
 class Refusal(Exception):  # noqa: N818 - an answer first; it becomes an error when it is translated

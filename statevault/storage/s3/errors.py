@@ -91,9 +91,10 @@ _BROKEN = (
 _LATE = (boto.ReadTimeoutError, http.ReadTimeoutError, TimeoutError)
 _CREDENTIALS_REMEDY = (
     "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), or AWS_PROFILE, or give "
-    'storage_options={"key": …, "secret": …}; the key must be allowed to get, put, list and delete there.'
+    'storage_options={"key": …, "secret": …} (-o key=… -o secret=…); the key must be allowed to get, put, list and '
+    "delete there."
 )
-_ENDPOINT_REMEDY = 'Check the network, and AWS_ENDPOINT_URL or storage_options={"endpoint_url": …}.'
+_ENDPOINT_REMEDY = 'Check the network, and AWS_ENDPOINT_URL or storage_options={"endpoint_url": …} (-o endpoint_url=…).'
 REFUSED_ARGUMENTS = (boto.ValidationError, boto.UnknownEndpointError, boto.InvalidConfigError)
 """Errors of botocore that say that what a client is made of can't be."""
 
