@@ -40,13 +40,14 @@ class _Commands(TyperGroup):
         prog_name: str | None = None,
         complete_var: str | None = None,
         standalone_mode: bool = True,
+        windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
         given = sys.argv[1:] if args is None else list(args)
         if not standalone_mode or "--json" not in given:
-            return super().main(args, prog_name, complete_var, standalone_mode, **extra)
+            return super().main(args, prog_name, complete_var, standalone_mode, windows_expand_args, **extra)
         try:
-            sys.exit(super().main(args, prog_name, complete_var, standalone_mode=False, **extra) or 0)
+            sys.exit(super().main(args, prog_name, complete_var, False, windows_expand_args, **extra) or 0)
         except _UsageError as error:
             print_error("UsageError", error.format_message(), USAGE)  # type: ignore[attr-defined]
             sys.exit(USAGE)
