@@ -299,7 +299,7 @@ def test_ls_has_a_column_of_pins_only_where_there_are_any(url: str) -> None:
 
 def test_what_can_not_be_pinned(url: str) -> None:
     assert invoked("pin", url, "typo.state").code == 3
-    assert invoked("pin", url, "a.state", "no/name").code == 1
+    assert invoked("pin", url, "a.state", "no/name").code == 2
     assert invoked("unpin", url, "typo.state").code == 3
 
 
