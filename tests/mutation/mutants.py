@@ -187,20 +187,20 @@ MUTANTS = (
     Mutant(
         "a given name is not looked at again behind the session",
         _COMMIT,
-        "    if request.name is not None or not names.are_fine:\n",
-        "    if not names.are_fine:\n",
+        "    may_clash = request.name is not None or not names.are_fine\n",
+        "    may_clash = not names.are_fine\n",
         ("test_meddling.py",),
     ),
     Mutant(
         "a name from a coarse format is not looked at again behind the session",
         _COMMIT,
-        "    if request.name is not None or not names.are_fine:\n",
-        "    if request.name is not None:\n",
+        "    may_clash = request.name is not None or not names.are_fine\n",
+        "    may_clash = request.name is not None\n",
         ("test_meddling.py",),
     ),
     Mutant(
         "the loser of a name takes the winner's data away",
-        _COMMIT,
+        _GIVING_UP,
         "    if isinstance(error, StateExistsError):\n        # What lies",
         "    if False:\n        # What lies",
         ("test_meddling.py",),
@@ -210,8 +210,8 @@ MUTANTS = (
         _COMMIT,
         "        except Exception:\n"
         "            # Nothing else was put yet, and what lies there may be somebody's.\n"
-        "            _drop_session(storage, session)\n",
-        "        except Exception as error:\n            _give_up(storage, session, request.snapshot, error)\n",
+        "            drop_session(storage, session)\n",
+        "        except Exception as error:\n            give_up(storage, session, request.snapshot, error)\n",
         ("test_meddling.py",),
     ),
     Mutant(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import cast
@@ -12,6 +13,8 @@ import pytest
 from typing_extensions import override
 from upath import UPath
 
+from statevault.errors import CorruptStateError
+from statevault.format.keys import commit_key
 from statevault.state_persistence import (
     BestStatesKeeper,
     KeepAll,
@@ -83,6 +86,29 @@ def test_the_latest_of_a_store_are_found_by_name_until_one_is_to_go() -> None:
         # The removal would have read them all: now only the one that the keeper was not to look at.
         markers = [call for call in storage.calls if call.startswith("get _vault/commits/")]
         assert markers == ["get _vault/commits/000000000006.best.keep"]
+
+
+def test_damaged_states_are_not_among_the_latest_and_go_with_the_older_ones() -> None:
+    storage = DictStorage()
+    keeper = LatestStatesKeeper("", 2)
+
+    def save(number: int, *, damaged: bool = False) -> list[str]:
+        with StateStore(storage) as store:
+            store.save_state(name=f"{number}.state")
+        if damaged:
+            storage.objects[commit_key(number, f"{number}.state")] = b"{"
+        with StateStore(storage) as store:
+            selected = keeper.select_from(store)
+            with suppress(CorruptStateError):
+                store.remove(selected)
+            return store.names()
+
+    assert save(1, damaged=True) == ["1.state"]
+    assert save(2) == ["1.state", "2.state"]
+    assert save(3) == ["2.state", "3.state"]
+    assert save(4, damaged=True) == ["2.state", "3.state", "4.state"]
+    assert save(5) == ["2.state", "3.state", "4.state", "5.state"], "4 may need what 2 has"
+    assert save(6) == ["5.state", "6.state"]
 
 
 def test_states_are_kept_within_a_size_on_every_backend(target: StorageTarget) -> None:

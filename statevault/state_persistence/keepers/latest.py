@@ -22,8 +22,8 @@ T = TypeVar("T")
 class LatestStatesKeeper(StoreStatesKeeper):
     """Keeps the newest states, by the order in which they were committed.
 
-    Out of a store (:meth:`select_from`), a state whose marker is damaged is neither counted nor removed. Who is told of
-    states one by one does not know.
+    Out of a store (:meth:`select_from`), a state whose marker is damaged is not counted, and is removed with those that
+    are older than all that stay. Who is told of states one by one does not know.
 
     Args:
         states_dir: The store; kept for messages, the states come through :meth:`append` or :meth:`select_from`.
@@ -62,9 +62,11 @@ class LatestStatesKeeper(StoreStatesKeeper):
         selected = self._all_but_latest(names)
         if set(selected) <= {resumed_from}:
             return selected
-        # What a removal would read anyway. A damaged state is no one to go on from, and must not take the place of one.
+        # What a removal would read anyway. From a damaged state nobody can go on: it takes the place of no other.
         damaged = store.damaged(names)
-        return self._all_but_latest([name for name in names if name not in damaged])
+        stay = [name for name in names if name not in damaged][-self.max_keep :]
+        # It goes with those that are older than all that stay: as long as it is there, nothing that it may need can go.
+        return names[: names.index(stay[0])] if stay else []
 
     def _all_but_latest(self, states: Sequence[T]) -> list[T]:
         return [] if self.max_keep < 0 else list(states[: -self.max_keep])
