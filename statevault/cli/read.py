@@ -20,6 +20,7 @@ from statevault.cli.output import console, print_json, progress, size
 from statevault.errors import StateExistsError, StateNotFoundError, StateVaultError
 from statevault.format.manifest import FileEntry
 from statevault.state_persistence.restore.download import StateReader
+from statevault.storage import local_folder
 from statevault.storage.os_errors import storage_error
 
 __all__ = ["cat", "export"]
@@ -54,7 +55,7 @@ def cat(
 def export(
     url: StoreArgument,
     state: StateArgument,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
+    folder_path: Annotated[str, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
     component: Annotated[
         list[str] | None, typer.Option("--component", "-c", help="Only this component; may be given again.")
     ] = None,
@@ -63,6 +64,8 @@ def export(
 ) -> None:
     """Write a state as a plain folder: the files as the components wrote them, verified."""
     with reported(as_json=as_json), opened(url, storage_option) as store:
+        local_folder(folder_path, "what a state is exported to")
+        folder = Path(folder_path)
         reader = store.open_state(own_name(store, state))
         manifest = reader.manifest
         for name in component or ():

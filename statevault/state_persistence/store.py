@@ -43,7 +43,7 @@ from statevault.state_persistence.snapshot.staging import Staging
 from statevault.state_persistence.spool import Spool
 from statevault.state_persistence.spool.spooled_states import SpooledStates
 from statevault.state_persistence.stored_states import LATEST, StatePath, StoredStates
-from statevault.storage import Storage, parent_and_name
+from statevault.storage import Storage, local_folder, parent_and_name
 from statevault.storage.redaction import redacted
 
 __all__ = ["LATEST", "StateStore"]
@@ -82,7 +82,7 @@ class StateStore(SpooledStates):
             earlier process has left begins at once.
 
     Raises:
-        InvalidNameError: The URL, the format or the spool can't be used.
+        InvalidNameError: The URL, the format, the spool or `staging_dir` can't be used.
         MissingExtraError: The protocol needs a package that is not installed.
     """
 
@@ -101,7 +101,7 @@ class StateStore(SpooledStates):
         super().__init__(states_dir, storage_options, spool)
         self._names = StateNames(state_name_format)
         self._allow_pickle = allow_pickle
-        self._staging = Staging(None if staging_dir is None else Path(staging_dir))
+        self._staging = Staging(None if staging_dir is None else local_folder(staging_dir, "staging_dir"))
         self._components: dict[str, PersistentState] = {}
         self._publisher: BackgroundPublisher[UPath] = BackgroundPublisher()
         self._components_in_use = ExclusiveUse()

@@ -8,7 +8,7 @@ from statevault.storage.interface import Body, Buffer, ObjectInfo, Storage
 from statevault.storage.local.storage import LocalStorage
 from statevault.storage.probe import PROBE_PREFIX, Capabilities, probe
 from statevault.storage.retry import RetryingStorage, RetryPolicy
-from statevault.storage.urls import join_url, normalized_url, open_storage, parent_and_name
+from statevault.storage.urls import join_url, local_folder, normalized_url, open_storage, parent_and_name
 from statevault.storage.wrapper import StorageWrapper
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Storage",
     "StorageWrapper",
     "join_url",
+    "local_folder",
     "normalized_url",
     "open_storage",
     "parent_and_name",

@@ -18,7 +18,7 @@ from statevault.storage.local.storage import LocalStorage
 from statevault.storage.redaction import redacted
 from statevault.storage.retry import RetryingStorage, RetryPolicy
 
-__all__ = ["join_url", "normalized_url", "open_storage", "parent_and_name"]
+__all__ = ["join_url", "local_folder", "normalized_url", "open_storage", "parent_and_name"]
 
 _EXTRAS = {"gs": "gcs", "gcs": "gcs"}
 _PROTOCOLS = frozenset(fsspec.available_protocols())
@@ -105,6 +105,22 @@ def normalized_url(url: str | os.PathLike[str] | UPath) -> str:
         return os.path.abspath(path)  # noqa: PTH100 - resolve() follows links
     head, _, rest = text.partition("://")
     return f"{head.lower()}://{rest.rstrip('/')}"
+
+
+def local_folder(path: str | os.PathLike[str], use: str) -> Path:
+    """The absolute path of what has to be a folder of a local disk.
+
+    Args:
+        path: A path as users give it.
+        use: What the folder is for, with an article: ``"a spool"``.
+
+    Raises:
+        InvalidNameError: It is the URL of something else, or only nearly one.
+    """
+    text = normalized_url(path)
+    if "://" in text:
+        raise InvalidNameError(f"{use} is a folder of a local disk, which {redacted(text)} is not")
+    return Path(text)
 
 
 def join_url(root: str | os.PathLike[str] | UPath, key: str) -> str:

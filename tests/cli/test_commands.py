@@ -235,6 +235,9 @@ def test_export_writes_a_plain_folder_and_never_over_something(store: Path, tmp_
     assert statevault("export", str(store), "latest", str(only), "-c", "data").code == 0
     assert [path.name for path in only.iterdir()] == ["data"]
     assert statevault("export", str(store), "latest", str(tmp_path / "x"), "-c", "nope").code == 3
+    elsewhere = statevault("export", str(store), "latest", "s3://bucket/out")
+    assert elsewhere.code == 2
+    assert "s3://bucket/out is not" in elsewhere.err
 
 
 def test_a_pipe_that_closes_early_is_no_error(store: Path) -> None:

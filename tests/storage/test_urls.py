@@ -14,11 +14,13 @@ from upath import UPath
 from statevault import LaunchConfig, launch
 from statevault.errors import InvalidNameError, MissingExtraError, StateVaultError, StoreNotFoundError
 from statevault.interaction import Agent, Environment, Interaction
+from statevault.state_persistence import StateStore
 from statevault.storage import (
     FsspecStorage,
     LocalStorage,
     RetryingStorage,
     join_url,
+    local_folder,
     normalized_url,
     open_storage,
     parent_and_name,
@@ -237,3 +239,18 @@ def test_opening_s3_needs_no_gcs_library_and_no_network() -> None:
     command = [sys.executable, "-c", textwrap.dedent(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("url", ["s3://key:secret@bucket/x", "gs://bucket", "memory://x"])
+def test_what_has_to_be_a_local_folder_is_no_url(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for use in (
+        lambda: StateStore(tmp_path / "states", staging_dir=url),
+        lambda: StateStore(tmp_path / "states", spool=url),
+        lambda: local_folder(url, "what is meant"),
+    ):
+        with pytest.raises(InvalidNameError, match=r"is a folder of a local disk, which \w+://") as caught:
+            use()
+        assert "secret" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    assert local_folder("here", "what is meant") == tmp_path / "here"

@@ -6,9 +6,7 @@ import math
 import os
 from dataclasses import KW_ONLY, dataclass
 
-from statevault.errors import InvalidNameError
-from statevault.storage import RetryPolicy, normalized_url
-from statevault.storage.redaction import redacted
+from statevault.storage import RetryPolicy, local_folder, normalized_url
 
 __all__ = ["Spool"]
 
@@ -47,8 +45,7 @@ class Spool:
     linger_s: float = 10.0
 
     def __post_init__(self) -> None:
-        if "://" in self.root:
-            raise InvalidNameError(f"a spool is a folder of a local disk, which {redacted(self.root)} is not")
+        local_folder(self.path, "a spool")
         if self.max_bytes is not None and self.max_bytes < 0:
             raise ValueError(f"max_bytes is a number of bytes, or None for no limit, not {self.max_bytes}")
         if self.bandwidth is not None and not 0 < self.bandwidth < math.inf:
