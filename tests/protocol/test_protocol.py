@@ -50,7 +50,7 @@ def test_walks_of_a_crowd_find_a_prune_that_breaks_the_protocol(mutation: type[P
         name: mutation(**asdict(actor)) if isinstance(actor, Pruner) else actor
         for name, actor in CROWDS["from one state"].actors.items()
     }
-    found = Scenario(actors, tidies=None).wander(walks=10_000, seed=2)
+    found = Scenario(actors, tidies=None).wander(walks=40_000, seed=1)
     print(f"\n{found.states} states, {len(found.trace)} steps: {found.violation}", end=" ")
     assert found.violation is not None
 

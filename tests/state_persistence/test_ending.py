@@ -44,6 +44,7 @@ def test_a_process_that_gets_no_more_threads_loses_no_marker(
         except RuntimeError:
             saved = []
         monkeypatch.undo()
+        assert bool(saved) is from_then_on.endswith("commits")
         assert store.names() == saved == (names(inner) if from_then_on.endswith("commits") else [])
     assert not [key for key in inner.objects if key.startswith("_vault/sessions")]
 

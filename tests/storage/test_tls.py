@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +97,22 @@ def test_states_are_saved_and_loaded(endpoint: str, authority: Path) -> None:
     assert folder.files["49.txt"] == b"49"
 
 
-@pytest.mark.parametrize("signs", [None, True])
-def test_what_tls_protects_is_not_hashed_for_the_signature_unless_that_is_asked_for(
-    authority: Path, signs: bool | None
-) -> None:
-    requests: list[ScriptedRequest] = []
+def accepting(requests: list[ScriptedRequest]) -> Callable[[ScriptedRequest], ScriptedAnswer]:
+    """Puts that go well, and are noted."""
 
     def answer(request: ScriptedRequest) -> ScriptedAnswer:
         requests.append(request)
         return ScriptedAnswer(200, b"", {"ETag": '"e"'})
 
-    with scripted_server(answer, tls=server_context(authority)) as endpoint:
+    return answer
+
+
+@pytest.mark.parametrize("signs", [None, True])
+def test_what_tls_protects_is_not_hashed_for_the_signature_unless_that_is_asked_for(
+    authority: Path, signs: bool | None
+) -> None:
+    requests: list[ScriptedRequest] = []
+    with scripted_server(accepting(requests), tls=server_context(authority)) as endpoint:
         opened(endpoint, authority, s3=None if signs is None else {"payload_signing_enabled": signs}).put("key", b"x")
     said = requests[-1].headers["X-Amz-Content-SHA256"]
     assert said == "UNSIGNED-PAYLOAD" if signs is None else len(said) == 64
@@ -123,13 +128,8 @@ def test_what_a_configuration_file_says_of_the_signature_holds_as_well(
     authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests: list[ScriptedRequest] = []
-
-    def answer(request: ScriptedRequest) -> ScriptedAnswer:
-        requests.append(request)
-        return ScriptedAnswer(200, b"", {"ETag": '"e"'})
-
     config_file(tmp_path, "s3 =\n  payload_signing_enabled = true", monkeypatch)
-    with scripted_server(answer, tls=server_context(authority)) as endpoint:
+    with scripted_server(accepting(requests), tls=server_context(authority)) as endpoint:
         opened(endpoint, authority).put("key", b"x")
     assert len(requests[-1].headers["X-Amz-Content-SHA256"]) == 64
 
@@ -139,13 +139,8 @@ def test_whatever_says_that_there_is_no_tls_bodies_are_signed_then(
     said_in: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests: list[ScriptedRequest] = []
-
-    def answer(request: ScriptedRequest) -> ScriptedAnswer:
-        requests.append(request)
-        return ScriptedAnswer(200, b"", {"ETag": '"e"'})
-
     options: dict[str, Any] = {"key": ACCESS_KEY, "secret": SECRET_KEY}
-    with scripted_server(answer) as endpoint:
+    with scripted_server(accepting(requests)) as endpoint:
         if said_in == "client_kwargs":
             options |= {"endpoint_url": "https://127.0.0.1:1", "client_kwargs": {"endpoint_url": endpoint}}
         elif said_in == "file":

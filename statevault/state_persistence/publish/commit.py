@@ -1,4 +1,4 @@
-"""Steps 1 to 7 of saving a state (``docs/format.md``, section 5). The order of the steps is the protocol."""
+"""Steps 1 to 5 of saving a state, and then its end (``docs/format.md``, section 5). Their order is the protocol."""
 
 from __future__ import annotations
 
