@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +16,7 @@ from statevault.experiments.folder import ExperimentFolder
 from statevault.experiments.layout import completion_key, is_completion_key, trial_claims, trial_prefix, trials_in
 from statevault.experiments.records import CompletionRecord, ExperimentMetadata
 from statevault.experiments.whole_numbers import whole_number
+from statevault.worker_pool import parallel_map
 
 __all__ = ["ExperimentTrials"]
 
@@ -193,8 +193,8 @@ class ExperimentTrials(ExperimentFolder):
             )
 
         marked = sorted(numbers for numbers in trials_in(keys) if completion_key(*numbers) in keys)
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="statevault-trials") as pool:
-            return {numbers for numbers, whole in zip(marked, pool.map(is_complete, marked), strict=True) if whole}
+        are_complete = parallel_map(is_complete, marked, workers=_READERS, name="statevault-trials")
+        return {numbers for numbers, whole in zip(marked, are_complete, strict=True) if whole}
 
     def _iterations(self) -> dict[int, int]:
         """How many iterations there are to be, by the number of the algorithm; empty where there is no experiment."""

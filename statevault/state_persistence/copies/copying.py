@@ -16,7 +16,6 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -31,6 +30,7 @@ from statevault.state_persistence.records.catalog import Catalog
 from statevault.state_persistence.restore.download import StateReader
 from statevault.state_persistence.snapshot.snapshot import Snapshot
 from statevault.storage import Storage
+from statevault.worker_pool import WorkerPool
 
 __all__ = ["CopiedState", "CopyReport", "CopySide", "copy_states"]
 
@@ -138,7 +138,7 @@ def copy_states(
         SaveFencedError: Again and again a prune of the target took this process for dead.
     """
     source.catalog.records(keys)  # several at once; what is wrong with one is said when its turn comes
-    with ThreadPoolExecutor(_CONCURRENT_READS, "statevault-copy") as readers:
+    with WorkerPool(_CONCURRENT_READS, "statevault-copy") as readers:
         copier = _Copier(source, target, readers, on_progress or (lambda count: None))
         states = []
         for key in keys:
@@ -152,7 +152,7 @@ class _Copier:
     """Copies one state after the other, and remembers what the target has of them."""
 
     def __init__(
-        self, source: CopySide, target: CopySide, readers: ThreadPoolExecutor, on_progress: Callable[[int], None]
+        self, source: CopySide, target: CopySide, readers: WorkerPool, on_progress: Callable[[int], None]
     ) -> None:
         self._source = source
         self._target = target

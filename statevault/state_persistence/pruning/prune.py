@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
@@ -29,7 +28,6 @@ from statevault.format.keys import (
     session_key,
     state_prefix,
 )
-from statevault.state_persistence.concurrency.parallel import run_all
 from statevault.state_persistence.pruning.doubtful import foreign_folders, is_whole
 from statevault.state_persistence.pruning.obstacles import check_sessions, enumerated, refusing
 from statevault.state_persistence.pruning.protection import OutdatedError, protect
@@ -39,6 +37,7 @@ from statevault.state_persistence.records.catalog import Catalog, Listing
 from statevault.state_persistence.records.packing import PackingRule, pack_markers
 from statevault.state_persistence.records.sessions import STALE_AFTER, Sessions, look_at_sessions
 from statevault.storage import ObjectInfo, Storage
+from statevault.worker_pool import parallel_map
 
 __all__ = ["PruneResult", "Sweep", "prune", "sweep"]
 
@@ -263,9 +262,11 @@ def _data_of_the_dead(
         for damaged in unfinished.damaged:
             # It can't say any more to which folders it referred: a collection, which looks at all, finds them.
             _logger.warning("%s; what it referred to is left to a collection (gc)", damaged)
-        folders = sorted(unfinished.folders)
-        with ThreadPoolExecutor(_CONCURRENT_LISTS, "statevault-prune") as pool:
-            lists = run_all(pool, lambda folder: list(storage.list(state_prefix(folder))), folders)
+
+        def listed(folder: str) -> list[ObjectInfo]:
+            return list(storage.list(state_prefix(folder)))
+
+        lists = parallel_map(listed, sorted(unfinished.folders), workers=_CONCURRENT_LISTS, name="statevault-prune")
         found = [info for infos in lists for info in infos]
     return [info for info in found if folder_of(info.key) in dead and _is_ours(info)]
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 
 from statevault.format.keys import PINS, StateKey, abort_key, commit_key, intent_key, parse_pin_keys
 from statevault.format.records import MAX_INTENT_STATES, AbortRecord, IntentRecord
-from statevault.state_persistence.concurrency.parallel import run_all
 from statevault.state_persistence.pruning.obstacles import check_sessions
 from statevault.state_persistence.records.catalog import Catalog
 from statevault.state_persistence.records.deadline import Deadline
 from statevault.state_persistence.records.sessions import Session, Sessions, look_at_sessions
 from statevault.state_persistence.records.tombstones import put_tombstone
 from statevault.storage import Storage
+from statevault.worker_pool import parallel_map
 
 __all__ = ["give_up_stale", "remove_states"]
 
@@ -60,8 +60,8 @@ def _remove_batch(storage: Storage, states: Sequence[StateKey], *, by: str, reas
     pinned = parse_pin_keys(info.key for info in storage.list(PINS))
     removed = [key for key in states if key.state not in pinned]
     deadline.check(f"the removal of states from {storage.url}")
-    with ThreadPoolExecutor(_CONCURRENT_PUTS, "statevault-remove") as pool:
-        run_all(pool, lambda key: put_tombstone(storage, key, by=by, reason=reason), removed)
+    bury = partial(put_tombstone, storage, by=by, reason=reason)
+    parallel_map(bury, removed, workers=_CONCURRENT_PUTS, name="statevault-remove")
     # Only now, and not after an error: whoever does not see the intent must see the tombstones.
     storage.delete([intent_key(prune)])
     return removed

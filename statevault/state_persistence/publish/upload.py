@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from statevault.errors import StateExistsError, StorageError
 from statevault.format.keys import folder_of, state_prefix
 from statevault.format.manifest import DirectoryEntry, FileEntry, ObjectEntry, file_flags
-from statevault.state_persistence.concurrency.parallel import run_all
 from statevault.state_persistence.content.chunk_encoding import Compression
 from statevault.state_persistence.publish.file_body import FileBody
 from statevault.state_persistence.publish.new_objects import NewObject, plan_objects
@@ -19,6 +17,7 @@ from statevault.state_persistence.publish.object_names import object_names
 from statevault.state_persistence.publish.reuse import Base, worth_reusing
 from statevault.state_persistence.snapshot.snapshot import Snapshot
 from statevault.storage import Storage
+from statevault.worker_pool import WorkerPool, results_of
 
 __all__ = ["StateContent", "check_objects", "object_keys", "upload_files"]
 
@@ -76,10 +75,10 @@ def upload_files(
         StorageError: A put failed.
     """
     with (
-        ThreadPoolExecutor(os.cpu_count() or 1, "statevault-encode") as encoders,
-        ThreadPoolExecutor(_CONCURRENT_BIG_OBJECTS, "statevault-upload-big") as big,
-        ThreadPoolExecutor(_CONCURRENT_FILES, "statevault-upload") as small,
-        ThreadPoolExecutor(_CONCURRENT_FILES, "statevault-gather") as gatherers,
+        WorkerPool(os.cpu_count() or 1, "statevault-encode") as encoders,
+        WorkerPool(_CONCURRENT_BIG_OBJECTS, "statevault-upload-big") as big,
+        WorkerPool(_CONCURRENT_FILES, "statevault-upload") as small,
+        WorkerPool(_CONCURRENT_FILES, "statevault-gather") as gatherers,
     ):
         files = [FileBody(file, encoders) for file in snapshot.files if file.size]
         reused = _reuse(storage, files, base, base_is_gone, small)
@@ -92,7 +91,8 @@ def upload_files(
             return ObjectEntry(planned.key, storage.put(planned.key, planned))
 
         # A big object is sent in several large parts at once, so that one of them fills the wire, and the memory.
-        new = run_all(lambda planned: big if planned.size >= _BIG_OBJECT else small, upload, objects)
+        pools = (big if planned.size >= _BIG_OBJECT else small for planned in objects)
+        new = results_of(pool.submit(upload, planned) for pool, planned in zip(pools, objects, strict=True))
     return _content(snapshot, files, objects, new, reused)
 
 
@@ -148,7 +148,7 @@ def _reuse(
     files: list[FileBody],
     base: Base | None,
     base_is_gone: Callable[[], bool],
-    pool: ThreadPoolExecutor,
+    pool: WorkerPool,
 ) -> dict[int, ObjectEntry]:
     """Find what the base has of the files; the objects of the base that are referred to, by their index there."""
     wanted = [] if base is None else [chunk for body in files for chunk in body.find(base.chunks)]
@@ -157,7 +157,7 @@ def _reuse(
     folders = {folder_of(base.objects[chunk.object].key) for chunk in wanted}
     # Looks that need not wait for each other, far from the storage.
     gone = pool.submit(base_is_gone)
-    listings = run_all(pool, lambda folder: list(storage.list(state_prefix(folder))), sorted(folders))
+    listings = pool.map_all(lambda folder: list(storage.list(state_prefix(folder))), sorted(folders))
     if gone.result():
         _logger.info("%s was removed meanwhile: what it has is uploaded again", base.key.state)
         intact = set()

@@ -7,7 +7,6 @@ never used twice, so that a marker that was read once is never read again; what 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -40,6 +39,7 @@ from statevault.state_persistence.concurrency.beside import Beside
 from statevault.state_persistence.records.packed_markers import PackedMarkers, storage_clock
 from statevault.state_persistence.records.tombstones import how_it_ended
 from statevault.storage import ObjectInfo, Storage
+from statevault.worker_pool import parallel_map
 
 __all__ = ["SETTLED_AFTER", "Catalog", "Listing"]
 
@@ -286,8 +286,7 @@ class Catalog:
         if len(missing) == 1:
             fetch(missing[0])
         elif missing:
-            with ThreadPoolExecutor(min(_READERS, len(missing)), "statevault-catalog") as pool:
-                list(pool.map(fetch, missing))
+            parallel_map(fetch, missing, workers=_READERS, name="statevault-catalog")
         return damaged
 
     def find(self, name: str) -> StateKey:

@@ -10,7 +10,6 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -28,11 +27,11 @@ from statevault.errors import (
 from statevault.format.keys import StateKey, folder_of, manifest_key
 from statevault.format.manifest import Chunk, FileEntry, Manifest
 from statevault.format.records import CommitRecord
-from statevault.state_persistence.concurrency.parallel import run_all
 from statevault.state_persistence.content.chunk_encoding import decode_chunk
 from statevault.state_persistence.records.catalog import Catalog
 from statevault.state_persistence.restore.reads import Read, place_of, plan_reads
 from statevault.storage import Buffer, Storage
+from statevault.worker_pool import parallel_map
 
 __all__ = ["StateReader"]
 
@@ -109,8 +108,7 @@ class StateReader:
                 if on_progress is not None:
                     on_progress(chunk.size)
 
-        with ThreadPoolExecutor(_CONCURRENT_READS, "statevault-download") as pool:
-            run_all(pool, perform, plan_reads(files))
+        parallel_map(perform, plan_reads(files), workers=_CONCURRENT_READS, name="statevault-download")
 
     def verify(self, *, on_progress: Callable[[int], None] | None = None) -> None:
         """Check every byte of the state.

@@ -103,7 +103,7 @@ class Replicator:
                 thread = threading.Thread(target=self._run, name="statevault-replicate", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError as error:  # the system has no thread to give; the next save tries again
+                except RuntimeError as error:  # there is no thread to be had; the next save tries again
                     self._tally.count_failed_try(StateVaultError(f"replication can't be started: {error}"))
                 else:
                     self._thread = thread
@@ -210,10 +210,17 @@ class Replicator:
         self._wait_for(nothing_to_wait_for, seconds)
 
     def _wait_for(self, holds: Callable[[], bool], seconds: float) -> bool:
-        if self._signals.wait_for(holds, seconds):
+        """Wait for what the thread does.
+
+        Raises:
+            StateVaultError: There is no thread that would do it.
+        """
+        has_thread = self._thread is not None
+        if self._signals.wait_for(holds, seconds if has_thread else 0.0):
             return True
-        if self._signals.is_stopping:
-            raise StateVaultError(f"the store is closed: what waits in {self._config.root} goes on at the next start")
+        if self._signals.is_stopping or not has_thread:
+            why = "the store is closed" if self._signals.is_stopping else self._tally.last_error
+            raise StateVaultError(f"{why}: what waits in {self._config.root} goes on at the next start")
         return False
 
     def _told(self, states: set[StateKey]) -> str:
@@ -224,8 +231,6 @@ class Replicator:
     # -- the thread
 
     def _run(self) -> None:
-        # A copy has threads of its own, which a process that nobody has closed this in would wait for at its end.
-        Patience(None).end()
         try:
             while not self._signals.is_stopping:
                 heard = self._signals.heard

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import aiohttp
 import yarl
 
+from statevault.storage.event_loop import event_loop
 from statevault.storage.gcs.errors import Refusal
 
 __all__ = ["Answer", "Request", "endpoint", "make_filesystem"]
@@ -97,6 +98,7 @@ def make_filesystem(options: Mapping[str, Any]) -> Any:
     Raises:
         ImportError: gcsfs is not installed.
     """
+    event_loop()
     emulated = endpoint(options)
     if emulated:
         # Extensions of gcsfs ask for a bucket's kind over gRPC, which emulators do not speak, and wait a minute

@@ -30,6 +30,7 @@ from statevault.errors import (
 from statevault.storage.body import blocks
 from statevault.storage.buckets import bucket_and_prefix
 from statevault.storage.client import Client
+from statevault.storage.event_loop import event_loop
 from statevault.storage.gcs.client import Answer, Request, endpoint, make_filesystem
 from statevault.storage.gcs.errors import Refusal, translated
 from statevault.storage.gcs.upload import PIECE_BYTES, ResumableUpload
@@ -71,6 +72,8 @@ class GcsStorage(Storage):
         check_endpoint(endpoint(self._options), name=name, url=self.url)
         with options_refused(self.url):
             self._silence_s = float(self._options.get("timeout") or _READ_TIMEOUT_S)
+        # Its thread can be started now, and perhaps not any more when it is needed first.
+        event_loop()
         self._client: Client[Any] = Client(self._make_filesystem)
         self._bucket_seen = False
 

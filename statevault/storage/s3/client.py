@@ -21,8 +21,9 @@ import botocore.handlers
 import botocore.session
 import s3fs
 from botocore.utils import parse_timestamp
-from fsspec.asyn import get_loop, sync
+from fsspec.asyn import sync
 
+from statevault.storage.event_loop import event_loop
 from statevault.storage.options import check_endpoint, check_nested
 
 __all__ = ["S3Client", "client_settings", "instant", "known_options"]
@@ -182,6 +183,6 @@ def _session(options: Any) -> Any:
         return None if credentials is None else await credentials.get_frozen_credentials()
 
     # Read again when they are refused, as then all of this is made anew.
-    if (credentials := sync(get_loop(), frozen)) is not None:
+    if (credentials := sync(event_loop(), frozen)) is not None:
         session.set_credentials(credentials.access_key, credentials.secret_key, credentials.token)
     return session
