@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
@@ -55,17 +56,7 @@ class WorkerPool:
     def submit(self, function: Callable[_P, _Result], *args: _P.args, **kwargs: _P.kwargs) -> Future[_Result]:
         """Make a call as soon as a thread is free, or here and now if there can be none."""
         future: Future[_Result] = Future()
-
-        def call() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                result = function(*args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 - it belongs to whoever asks for the result
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
+        call = partial(_perform, future, partial(function, *args, **kwargs))
         if self._has_thread():
             self._calls.put(call)
         else:
@@ -109,6 +100,19 @@ class WorkerPool:
             call()
             del call  # it holds what it was called with
             self._idle.release()
+
+
+def _perform(future: Future[_Result], call: Callable[[], _Result]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = call()
+    except BaseException as error:  # noqa: BLE001 - it belongs to whoever asks for the result
+        future.set_exception(error)
+        # The error leads to this frame, which must not lead back to it, nor hold what the call was made with.
+        del future, call
+    else:
+        future.set_result(result)
 
 
 def results_of(futures: Iterable[Future[_Result]]) -> list[_Result]:
