@@ -92,9 +92,13 @@ def test_an_experiment_on_every_backend(target: StorageTarget) -> None:
 
 
 @pytest.mark.parametrize("argument", ["checkpoint_step", "keep_n_checkpoints"])
-@pytest.mark.parametrize("value", [0, -1, 1.5, True])
-def test_steps_and_counts_are_positive(tmp_path: Path, argument: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=argument):
+@pytest.mark.parametrize(
+    ("value", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError), ("3", TypeError)]
+)
+def test_steps_and_counts_are_positive_integers(
+    tmp_path: Path, argument: str, value: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=f"{argument} must be"):
         CheckpointManager(tmp_path, **{argument: value})
 
 
@@ -182,7 +186,7 @@ def test_an_initialization_that_broke_off_is_made_anew() -> None:
     [
         ([], 1, "needs at least one algorithm"),
         ([Counting("a"), Counting("a")], 1, "two algorithms are called 'a'"),
-        ([Counting("a", 0)], 1, "has 0 iterations"),
+        ([Counting("a", 0)], 1, "iterations of the algorithm 'a' must be at least 1, not 0"),
         ([Counting("a")], 0, "n_trials"),
     ],
 )

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pytest
 from typing_extensions import override
 from upath import UPath
@@ -176,12 +177,16 @@ def test_shorthands_are_made_of_policies() -> None:
         SizeBasedStatesKeeper("s", 1.5, "*.s"),
         TimeBasedStatesKeeper("s", timedelta(days=2), "*.s"),
         TimeBasedStatesKeeper("s", 90, "*.s"),
+        TimeBasedStatesKeeper("s", cast("int", np.int64(90)), "*.s"),
+        TimeBasedStatesKeeper("s", cast("float", np.float32(90)), "*.s"),
         BestStatesKeeper("s", 3, "eval.loss", "min", "*.s"),
         PeriodicStatesKeeper("s", hourly=24, weekly=5, state_name_pattern="*.s"),
     ]
     assert [keeper.policy for keeper in keepers] == [
         KeepWithinSize(1024 * 1536),
         KeepWithin(timedelta(days=2)),
+        KeepWithin(timedelta(seconds=90)),
+        KeepWithin(timedelta(seconds=90)),
         KeepWithin(timedelta(seconds=90)),
         KeepBest(3, metric="eval.loss", mode="min"),
         KeepPeriodic(hourly=24, weekly=5),
@@ -196,6 +201,11 @@ def test_shorthands_are_made_of_policies() -> None:
         (lambda: SizeBasedStatesKeeper("", 0), ValueError, "max_total_size_mb must be a positive number, not 0"),
         (lambda: SizeBasedStatesKeeper("", float("nan")), ValueError, "not nan"),
         (lambda: SizeBasedStatesKeeper("", float("inf")), ValueError, "not inf"),
+        (lambda: SizeBasedStatesKeeper("", 1e300), ValueError, "less than"),
+        (lambda: SizeBasedStatesKeeper("", cast("float", "5")), TypeError, "must be a number, not '5'"),
+        (lambda: SizeBasedStatesKeeper("", True), TypeError, "must be a number, not True"),
+        (lambda: TimeBasedStatesKeeper("", True), TypeError, "must be a timedelta"),
+        (lambda: TimeBasedStatesKeeper("", 10**400), ValueError, "max_age can't be"),
         (lambda: TimeBasedStatesKeeper("", 0), ValueError, "max_age must be positive"),
         (lambda: TimeBasedStatesKeeper("", float("inf")), ValueError, "max_age can't be inf"),
         (lambda: TimeBasedStatesKeeper("", float("nan")), ValueError, "max_age can't be nan"),

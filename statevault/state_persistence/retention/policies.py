@@ -12,8 +12,9 @@ from pydantic import JsonValue
 
 from statevault.state_persistence.info import StateInfo
 from statevault.state_persistence.retention.holdings import Holdings
+from statevault.state_persistence.whole_numbers import whole_number
 
-__all__ = ["KeepBest", "KeepLatest", "KeepWithinSize", "RetentionPolicy", "check_count"]
+__all__ = ["KeepBest", "KeepLatest", "KeepWithinSize", "RetentionPolicy"]
 
 
 @runtime_checkable
@@ -46,7 +47,7 @@ class KeepLatest:
     n: int
 
     def __post_init__(self) -> None:
-        check_count("n", self.n, minimum=1)
+        object.__setattr__(self, "n", whole_number("n", self.n, minimum=1))
 
     def keep(self, holdings: Holdings) -> Mapping[str, str]:
         """Keep the last `n`."""
@@ -78,7 +79,7 @@ class KeepBest:
     mode: Literal["max", "min"] = "max"
 
     def __post_init__(self) -> None:
-        check_count("n", self.n, minimum=1)
+        object.__setattr__(self, "n", whole_number("n", self.n, minimum=1))
         if not isinstance(self.metric, str):
             raise TypeError(f"metric must be a string, not {self.metric!r}")
         if not all(self.metric.split(".")):
@@ -125,7 +126,7 @@ class KeepWithinSize:
     max_bytes: int
 
     def __post_init__(self) -> None:
-        check_count("max_bytes", self.max_bytes, minimum=1)
+        object.__setattr__(self, "max_bytes", whole_number("max_bytes", self.max_bytes, minimum=1))
 
     def keep(self, holdings: Holdings) -> Mapping[str, str]:
         """Keep as many of the newest as fit."""
@@ -137,16 +138,3 @@ class KeepWithinSize:
             fitting = sum(1 for _ in takewhile(lambda size: size <= self.max_bytes, sizes))
         reason = f"fits into {self.max_bytes:,} bytes with all newer ones"
         return dict.fromkeys(newest_first[:fitting], reason)
-
-
-def check_count(name: str, value: int, *, minimum: int) -> None:
-    """Refuse an argument that is not a number of things.
-
-    Raises:
-        TypeError: It is not an integer.
-        ValueError: It is less than `minimum`.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer, not {value!r}")
-    if value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, not {value}")

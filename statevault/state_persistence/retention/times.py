@@ -9,7 +9,7 @@ from datetime import UTC, timedelta
 from itertools import islice
 
 from statevault.state_persistence.retention.holdings import DatedState, Holdings
-from statevault.state_persistence.retention.policies import check_count
+from statevault.state_persistence.whole_numbers import whole_number
 
 __all__ = ["KeepPeriodic", "KeepWithin"]
 
@@ -72,7 +72,7 @@ class KeepPeriodic:
 
     def __post_init__(self) -> None:
         for argument in ("hourly", "daily", "weekly", "monthly", "yearly"):
-            check_count(argument, getattr(self, argument), minimum=0)
+            object.__setattr__(self, argument, whole_number(argument, getattr(self, argument), minimum=0))
         if not self._periods():
             raise ValueError("one of hourly, daily, weekly, monthly and yearly must be at least 1")
 
