@@ -13,6 +13,7 @@ from typing_extensions import override
 from statevault.errors import StorageError
 from statevault.launcher import launch
 from statevault.state_persistence import (
+    BestStatesKeeper,
     KeepAny,
     KeepBest,
     KeepLatest,
@@ -42,6 +43,26 @@ def test_a_launched_system_keeps_what_a_policy_says(tmp_path: Path) -> None:
         assert best.metadata == {"reward": 9}
         assert last.metadata == {"reward": 0, "exit": "clean"}
         assert last.sequence == before.sequence + 1 > 4
+
+
+def test_a_launched_system_loses_nothing_by_a_metric_that_no_state_has(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = Parts()
+    saves = iter([True] * 4)
+    config = {
+        "states_dir": tmp_path,
+        "save_state_condition": lambda: next(saves, False),
+        "max_uptime": 1.0,
+        "web_api_address": None,
+        "state_metadata": lambda: {"eval_reward": 1.5},
+        "states_keeper": BestStatesKeeper(tmp_path, 1, "reward"),
+    }
+    launch(parts.interaction, parts.models, parts.data, parts.trainers, config)
+    with StateStore(tmp_path) as store:
+        assert len(store.names()) == 5 - len(list(saves))
+    assert caplog.text.count("BestStatesKeeper can't judge the states of") == 1
+    assert "Did you mean 'eval_reward'?" in caplog.text
 
 
 class LastTwo(StatesKeeper):

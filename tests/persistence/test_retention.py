@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 from typing_extensions import override
 
-from statevault import KeepLatest, LatestStatesKeeper, PolicyStatesKeeper, StatesKeeper, StateStore
+from statevault import KeepAny, KeepBest, KeepLatest, LatestStatesKeeper, PolicyStatesKeeper, StatesKeeper, StateStore
 from statevault.errors import StateVaultError, StorageError
 from statevault.persistence import PolicyPersistence, World
 from tests.persistence.worlds import STATE_DICT, Trainer
@@ -72,6 +72,17 @@ def test_an_outage_at_any_call_of_a_save_or_a_removal_leaves_no_policy_behind(
             folders = {key.partition("/")[0] for key in inner.objects} - {"policy_epoch_3.state"}  # half of a save
             assert folders == {"_vault", *kept}, f"call {fail_at} failed, and something was left behind"
     assert failed_removals > 5
+
+
+def test_a_score_that_no_policy_has_removes_none_and_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with StateStore(DictStorage()) as store:
+        save = saver(store, KeepAny((KeepLatest(1), KeepBest(1, metric="scor"))))
+        for epoch in (1, 2, 3):
+            save(epoch, 0, 0)
+        assert len(store.names()) == 3
+        (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+        assert "can't judge" in warning
+        assert "at 'scor'" in warning
 
 
 def test_what_a_keeper_raises_is_reported_with_its_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -11,6 +12,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+from pydantic import JsonValue
 from typing_extensions import override
 from upath import UPath
 
@@ -227,6 +229,83 @@ def test_policies_combine_in_a_keeper(tmp_path: Path) -> None:
         rewards = [9, 0, 5, 1, 7, 2]
         paths = [store.save_state(name=f"{n}.state", metadata={"reward": r}) for n, r in enumerate(rewards)]
         assert selected(told(PolicyStatesKeeper(policy), *paths)) == ["1.state", "2.state", "3.state"]
+
+
+# Keepers that can't judge.
+
+
+def saved(store: StateStore, *described: dict[str, JsonValue]) -> None:
+    for number, metadata in enumerate(described, len(store.names())):
+        store.save_state(name=f"{number}.state", metadata=metadata)
+
+
+@pytest.mark.parametrize("reward", ["231.5", None, True, {"mean": 3}])
+def test_a_keeper_by_a_metric_that_no_state_has_removes_nothing_and_says_so_once(
+    reward: JsonValue, caplog: pytest.LogCaptureFixture
+) -> None:
+    with StateStore(DictStorage()) as store:
+        keeper = BestStatesKeeper("", 1, "reward")
+        assert keeper.select_from(store) == []
+        assert caplog.text == "", "there is nothing to be judged"
+        for number in range(4):
+            saved(store, {"reward": reward, f"step_{number}": number})
+            assert keeper.select_from(store) == []
+        (warning,) = caplog.messages
+        assert warning.startswith(
+            f"BestStatesKeeper can't judge the states of {store.url}: no state has a finite number in its metadata at "
+            f"'reward'. In 0.state it is {reward!r}, no finite number."
+        )
+        saved(store, {"reward": 3})
+        assert keeper.select_from(store) == ["0.state", "1.state", "2.state"]
+        assert len(caplog.messages) == 1
+
+
+def test_a_change_of_what_a_keeper_can_not_judge_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with StateStore(DictStorage()) as store, StateStore(other_storage := DictStorage()) as other:
+        other_storage.url = "dict://other"
+        keeper = BestStatesKeeper("", 1, "reward")
+        saved(store, {"eval_reward": 1}, {"eval_reward": 2})
+        saved(other, {"eval_reward": 1})
+        for _ in range(3):
+            assert keeper.select_from(store) == []
+            assert keeper.select_from(other) == []
+        assert len(caplog.messages) == 2, "once for each store"
+        saved(store, {"reward": 3})
+        assert keeper.select_from(store) == ["0.state"]
+        store.remove(["2.state"])
+        assert keeper.select_from(store) == []
+        assert len(caplog.messages) == 3
+
+
+def test_a_size_bounds_the_states_that_can_not_be_judged(caplog: pytest.LogCaptureFixture) -> None:
+    with StateStore(DictStorage(), incremental=False) as store:
+        folder = Folder()
+        store.register("folder", folder)
+        policy = KeepAll((KeepBest(1, metric="rewrd"), KeepWithinSize(25_000)))
+        keeper = PolicyStatesKeeper(policy)
+        for number in range(6):
+            folder.files = {"noise": random.Random(number).randbytes(10_000)}
+            store.save_state(name=f"{number}.state", metadata={"reward": number})
+            store.remove(keeper.select_from(store))
+        assert store.names() == ["4.state", "5.state"]
+        assert len(caplog.messages) == 1
+
+
+def test_a_keeper_of_states_whose_clock_was_not_set_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    storage = DictStorage()
+    with StateStore(storage) as store:
+        saved(store, {}, {}, {})
+    for key, content in storage.objects.items():
+        if key.startswith("_vault/commits/"):
+            storage.objects[key] = re.sub(rb'"created_at": "\d{4}-\d\d-\d\d', b'"created_at": "1970-01-01', content)
+    with StateStore(storage) as store:
+        for keeper in (TimeBasedStatesKeeper("", 60), PeriodicStatesKeeper("", daily=1)):
+            assert keeper.select_from(store) == []
+            assert keeper.select_from(store) == []
+        assert len(caplog.messages) == 2
+        assert "the age of no state is known" in caplog.messages[0]
+        saved(store, {})
+        assert TimeBasedStatesKeeper("", 60).select_from(store) == []
 
 
 # Which subclasses may be asked for what is in the store, without being told.

@@ -1,20 +1,19 @@
-"""What a retention policy is, and those that go by the order, the results and the sizes of states."""
+"""What a retention policy is and what it answers, and those that go by the order and the sizes of states."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Literal, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Protocol, Self, runtime_checkable
 
-from pydantic import JsonValue
-
-from statevault.state_persistence.info import StateInfo
 from statevault.state_persistence.retention.holdings import Holdings
 from statevault.state_persistence.whole_numbers import whole_number
 
-__all__ = ["KeepBest", "KeepLatest", "KeepWithinSize", "RetentionPolicy"]
+__all__ = ["CannotJudge", "KeepLatest", "KeepWithinSize", "RetentionPolicy", "Verdict", "judged"]
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @runtime_checkable
@@ -28,8 +27,87 @@ class RetentionPolicy(Protocol):
             holdings: The states to choose from.
 
         Returns:
-            The reason to keep each, by name. States that are not in it have no reason to stay.
+            The reason to keep each, by name. States that are not in it have no reason to stay. A policy that lacks the
+            ground to judge says so with a :class:`Verdict`.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class CannotJudge:
+    """Why a policy could not judge a single state.
+
+    Attributes:
+        policy: The policy.
+        why: What it lacks, in words that stay the same as long as it does.
+        hint: What may help. It may change with every state.
+    """
+
+    policy: RetentionPolicy = field(compare=False)
+    why: str
+    hint: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.why}. {self.hint}" if self.hint else self.why
+
+
+class Verdict(dict[str, str]):
+    """What a policy answers: the reason to keep each state, by name, and of which it can't tell.
+
+    The states that could not be judged are in the mapping as well, so that who looks at no more than that removes none
+    of them. Policies combine as in logic with three values: :class:`KeepAny` removes what all of its policies are
+    certain to remove, and :class:`KeepAll` what any of them is.
+
+    Args:
+        kept: The reason to keep each state, by name.
+        unjudged: Why others could not be judged, by name.
+        problems: Why a policy could judge none of the states, for people to mend.
+
+    Attributes:
+        unjudged: The names of the states that are in it only because they could not be judged.
+        problems: As given, each once.
+    """
+
+    __slots__ = ("problems", "unjudged")
+
+    def __init__(
+        self, kept: Mapping[str, str] = _NONE, unjudged: Mapping[str, str] = _NONE, problems: Iterable[CannotJudge] = ()
+    ) -> None:
+        super().__init__({**unjudged, **kept})
+        self.unjudged = frozenset(unjudged) - kept.keys()
+        self.problems = tuple(dict.fromkeys(problems))
+
+    @classmethod
+    def cannot_judge(cls, policy: RetentionPolicy, holdings: Holdings, why: str, hint: str = "") -> Self:
+        """The verdict of a policy that has no ground to judge: all states stay.
+
+        Args:
+            policy: The policy.
+            holdings: The states that it was shown.
+            why: What it lacks.
+            hint: What may help.
+        """
+        reasons = {state.name: f"can't be judged: {why}" for state in holdings.states}
+        return cls(unjudged=reasons, problems=[CannotJudge(policy, why, hint)] if reasons else ())
+
+
+def judged(policy: RetentionPolicy, holdings: Holdings) -> Verdict:
+    """Ask a policy, which may be anybody's.
+
+    Raises:
+        TypeError: Its answer is no mapping of names to reasons.
+        ValueError: It wants to keep a state that it was not shown: with a name misspelt, another one would go.
+    """
+    answer: object = policy.keep(holdings)
+    if not isinstance(answer, Mapping) or not all(isinstance(reason, str) for reason in answer.values()):
+        raise TypeError(
+            f"{type(policy).__name__}.keep() must return the reason to keep each state, by name, not {answer!r:.200}"
+        )
+    unknown = answer.keys() - {state.name for state in holdings.states}
+    if unknown:
+        raise ValueError(
+            f"{policy!r} keeps {sorted(unknown, key=str)}, which it was not shown; it must return names of states"
+        )
+    return answer if isinstance(answer, Verdict) else Verdict(answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +119,7 @@ class KeepLatest:
 
     Raises:
         TypeError: `n` is not an integer.
-        ValueError: `n` is not positive.
+        ValueError: It is not positive.
     """
 
     n: int
@@ -53,60 +131,6 @@ class KeepLatest:
         """Keep the last `n`."""
         reason = "the newest" if self.n == 1 else f"one of the {self.n} newest"
         return {state.name: reason for state in holdings.states[-self.n :]}
-
-
-@dataclass(frozen=True, slots=True)
-class KeepBest:
-    """Keeps the states with the best results.
-
-    States without the metric are no candidates, nor those where it is not a finite number. Of two with the same
-    value, the newer is the better one.
-
-    Attributes:
-        n: How many.
-        metric: Where the number is in a state's metadata: ``"reward"``, or ``"eval.reward"`` for the ``reward`` in
-            the dictionary ``eval``.
-        mode: Whether high or low values are good.
-
-    Raises:
-        TypeError: `n` is not an integer, or `metric` no string.
-        ValueError: `n` is not positive, a part of `metric` is empty, or `mode` is neither ``"max"`` nor ``"min"``.
-    """
-
-    n: int
-    _: KW_ONLY
-    metric: str
-    mode: Literal["max", "min"] = "max"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "n", whole_number("n", self.n, minimum=1))
-        if not isinstance(self.metric, str):
-            raise TypeError(f"metric must be a string, not {self.metric!r}")
-        if not all(self.metric.split(".")):
-            raise ValueError(f"metric must be a key of the metadata, or keys with dots between, not {self.metric!r}")
-        if self.mode not in ("max", "min"):
-            raise ValueError(f"mode must be 'max' or 'min', not {self.mode!r}")
-
-    def keep(self, holdings: Holdings) -> Mapping[str, str]:
-        """Keep the best `n`."""
-        extreme = "highest" if self.mode == "max" else "lowest"
-        rank = f"the {extreme}" if self.n == 1 else f"one of the {self.n} {extreme}"
-        values = {state.name: self._value(state) for state in reversed(holdings.states)}
-        # Newest first, and the sort is stable in both directions: the newer of two equals comes first.
-        candidates = [(value, name) for name, value in values.items() if value is not None]
-        candidates.sort(key=lambda candidate: candidate[0], reverse=self.mode == "max")
-        return {name: f"{self.metric} {value} is {rank}" for value, name in candidates[: self.n]}
-
-    def _value(self, state: StateInfo) -> float | None:
-        value: JsonValue = state.metadata
-        for key in self.metric.split("."):
-            if not isinstance(value, dict):
-                return None
-            value = value.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-        # An integer may be too large for isfinite(), which makes a float of it.
-        return value if isinstance(value, int) or math.isfinite(value) else None
 
 
 @dataclass(frozen=True, slots=True)
