@@ -105,7 +105,7 @@ class PrunePolicy:
 
 
 def check_plan(plan: RetentionPlan, store: StateStore, pattern: str) -> None:
-    """Refuse what was mistyped, which would make a plan that nobody meant; tell what else a rule could not judge.
+    """Refuse a metric or a pattern that fits no state: a typo. Print what else the rules could not judge.
 
     Raises:
         typer.BadParameter: No state has the metric, or no name matches the pattern.

@@ -206,6 +206,8 @@ def test_shorthands_are_made_of_policies() -> None:
         (lambda: SizeBasedStatesKeeper("", 1e300), ValueError, "less than"),
         (lambda: SizeBasedStatesKeeper("", cast("float", "5")), TypeError, "must be a number, not '5'"),
         (lambda: SizeBasedStatesKeeper("", True), TypeError, "must be a number, not True"),
+        (lambda: SizeBasedStatesKeeper("", cast("float", np.timedelta64(5, "D"))), TypeError, "must be a number"),
+        (lambda: TimeBasedStatesKeeper("", cast("float", np.timedelta64(5, "ns"))), TypeError, "must be a timedelta"),
         (lambda: TimeBasedStatesKeeper("", True), TypeError, "must be a timedelta"),
         (lambda: TimeBasedStatesKeeper("", 10**400), ValueError, "max_age can't be"),
         (lambda: TimeBasedStatesKeeper("", 0), ValueError, "max_age must be positive"),

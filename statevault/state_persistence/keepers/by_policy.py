@@ -19,8 +19,8 @@ _logger = logging.getLogger(__name__)
 class PolicyStatesKeeper(StoreStatesKeeper):
     """Keeps what a retention policy keeps, and what no retention removes (:meth:`StateStore.plan_retention`).
 
-    A policy that can't judge the states, as when none has its metric, removes none of them. That is a warning in the
-    log, once.
+    A policy that can't judge, as where no state has its metric, removes nothing; that is logged as a warning, once
+    until something changes.
 
     Args:
         policy: What to keep: ``KeepAny((KeepLatest(5), KeepPeriodic(daily=7)))``.

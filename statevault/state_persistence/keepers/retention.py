@@ -83,7 +83,7 @@ class Retention:
             self._remove()
 
     def look_again(self) -> None:
-        """Look at the next call which states are there: one may be of which nobody knows, since its save failed."""
+        """List the store again at the next call: a save that failed may have committed its state all the same."""
         self._must_look = True
 
     def _tell(self, path: UPath | None) -> None:

@@ -11,6 +11,7 @@ import os
 from datetime import timedelta
 from typing import Literal
 
+import numpy as np
 from typing_extensions import TypeIs
 from upath import UPath
 
@@ -142,5 +143,5 @@ class PeriodicStatesKeeper(PolicyStatesKeeper):
 
 
 def _is_number(value: object) -> TypeIs[float]:
-    """Whether it is a real number: Python's or NumPy's; a bool is none."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    """Whether it is a real number, Python's or NumPy's. A bool is none, nor is what NumPy calls one: a timedelta64."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool | np.timedelta64)

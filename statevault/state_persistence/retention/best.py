@@ -29,14 +29,14 @@ _ALIKE = 0.6
 class KeepBest:
     """Keeps the states with the best results, and as many of the newest without one.
 
-    Of two states with the same number, the newer is the better one; infinity and NaN are worse than all other numbers.
-    A final state, say, may have no result: the newest `n` of those without a number stay as well. Where no state has a
-    finite number, nobody knows which are the best, and all stay (:class:`Verdict`).
+    Of two states with the same number, the newer is the better one; infinity and NaN rank last. The newest `n` of the
+    states without a number stay as well: final states often have none. Where no state has a finite number, the policy
+    can't judge (:class:`Verdict`), and all stay.
 
     Attributes:
         n: How many.
         metric: Where the number is in a state's metadata: ``"reward"``, or ``"eval.reward"`` for the ``reward`` in
-            the dictionary ``eval``. Text is no number, nor is a bool.
+            the dictionary ``eval`` (or for the key ``"eval.reward"``). Text and bools are no numbers.
         mode: Whether high or low values are good.
 
     Raises:

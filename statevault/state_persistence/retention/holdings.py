@@ -96,9 +96,9 @@ class Holdings:
         return tuple(state for state in self.states if state.created_at > self.now)
 
     def unset(self) -> tuple[StateInfo, ...]:
-        """The states whose clock was not set: nobody knows how much younger they are than :meth:`dated` says.
+        """The states whose clock was not set: they may be any amount younger than :meth:`dated` says.
 
-        None where the clock is not set now, either: since then, at least as much time has passed as it says.
+        None where the clock is not set now, either: a clock that began anew understates how much time has passed.
         """
         if self.now < _FIRST_STATE:
             return ()

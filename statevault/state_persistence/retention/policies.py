@@ -27,8 +27,8 @@ class RetentionPolicy(Protocol):
             holdings: The states to choose from.
 
         Returns:
-            The reason to keep each, by name. States that are not in it have no reason to stay. A policy that lacks the
-            ground to judge says so with a :class:`Verdict`.
+            The reason to keep each, by name. States that are not in it have no reason to stay. A policy that can't
+            judge says so with a :class:`Verdict`.
         """
 
 
@@ -38,8 +38,8 @@ class CannotJudge:
 
     Attributes:
         policy: The policy.
-        why: What it lacks, in words that stay the same as long as it does.
-        hint: What may help. It may change with every state.
+        why: What it lacks. The same words as long as nothing changes: a keeper logs each problem once.
+        hint: What may help.
     """
 
     policy: RetentionPolicy = field(compare=False)
@@ -51,16 +51,16 @@ class CannotJudge:
 
 
 class Verdict(dict[str, str]):
-    """What a policy answers: the reason to keep each state, by name, and of which it can't tell.
+    """What a policy answers: the reason to keep each state, by name, and which states it can't judge.
 
-    The states that could not be judged are in the mapping as well, so that who looks at no more than that removes none
-    of them. Policies combine as in logic with three values: :class:`KeepAny` removes what all of its policies are
-    certain to remove, and :class:`KeepAll` what any of them is.
+    Unjudged states are in the mapping too, so that code which only reads the mapping removes none of them. Policies
+    combine by three-valued logic: :class:`KeepAny` removes a state that all of its policies are certain to remove,
+    :class:`KeepAll` one that any of them is.
 
     Args:
         kept: The reason to keep each state, by name.
         unjudged: Why others could not be judged, by name.
-        problems: Why a policy could judge none of the states, for people to mend.
+        problems: Why a policy could judge none of the states.
 
     Attributes:
         unjudged: The names of the states that are in it only because they could not be judged.
@@ -78,7 +78,7 @@ class Verdict(dict[str, str]):
 
     @classmethod
     def cannot_judge(cls, policy: RetentionPolicy, holdings: Holdings, why: str, hint: str = "") -> Self:
-        """The verdict of a policy that has no ground to judge: all states stay.
+        """The verdict of a policy that can't judge any state: all of them stay.
 
         Args:
             policy: The policy.
@@ -91,7 +91,7 @@ class Verdict(dict[str, str]):
 
 
 def judged(policy: RetentionPolicy, holdings: Holdings) -> Verdict:
-    """Ask a policy, which may be anybody's.
+    """Ask a policy, and check its answer.
 
     Raises:
         TypeError: Its answer is no mapping of names to reasons.

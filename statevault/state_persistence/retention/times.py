@@ -18,10 +18,10 @@ __all__ = ["KeepPeriodic", "KeepWithin"]
 
 @dataclass(frozen=True, slots=True)
 class KeepWithin:
-    """Keeps the states that are not too old, and those whose age nobody knows (:class:`Verdict`).
+    """Keeps the states that are not too old, and those whose age is unknown (:class:`Verdict`).
 
-    That is where their clock was ahead of now. Where it was not set (1970), a state stays unless one after it is too
-    old.
+    The age is unknown where the clock was ahead of now, or was not set (1970). A state of the second kind goes when a
+    later one is too old.
 
     Attributes:
         max_age: How old a state may be.
@@ -105,7 +105,7 @@ class KeepPeriodic:
                 if dated.state.name not in unset:
                     newest.setdefault(period, dated)
                 elif len(newest) < count and period not in newest:
-                    # Neither are there enough periods after it, nor is it known to lie in one that has a newer state.
+                    # It may be the newest of its period, and that one of the last: no later state says otherwise.
                     unjudged[dated.state.name] = unset[dated.state.name]
             for period, dated in islice(newest.items(), min(count, len(newest))):
                 periods[dated].append(f"{unit} {period}")
@@ -140,7 +140,7 @@ def _unknown_age(state: StateInfo) -> str:
 def _verdict(
     policy: RetentionPolicy, holdings: Holdings, kept: Mapping[str, str], unjudged: Mapping[str, str]
 ) -> Verdict:
-    """What is kept, and of what the age is unknown: if that is all of them, somebody should know."""
+    """What is kept, and what has an unknown age; a problem to report where that is all of them."""
     is_lost = len(unjudged) == len(holdings.states) > 0
     why = "the age of no state is known: all of their clocks were ahead of now, or not set"
     return Verdict(kept, unjudged, [CannotJudge(policy, why)] if is_lost else ())
