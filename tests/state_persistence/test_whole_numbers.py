@@ -49,7 +49,11 @@ every_taker = pytest.mark.parametrize(("name", "take"), TAKERS.values(), ids=TAK
 
 
 @every_taker
-@pytest.mark.parametrize("count", [3, np.int64(3), np.uint8(3), np.array(3), torch.tensor(3), Three()], ids=repr)
+@pytest.mark.parametrize(
+    "count",
+    [3, np.int64(3), np.uint8(3), np.array(3), torch.tensor(3), Three()],
+    ids=lambda count: type(count).__name__,
+)
 def test_whatever_is_an_integer_becomes_pythons(
     name: str, take: Callable[[Any, Path], Any], count: Any, tmp_path: Path
 ) -> None:
