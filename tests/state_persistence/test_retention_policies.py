@@ -498,8 +498,9 @@ def test_a_policy_that_keeps_what_it_was_not_shown_is_refused() -> None:
         def keep(self, holdings: Holdings) -> Mapping[str, str]:
             return {"1.sate": "mine"}
 
-    with pytest.raises(ValueError, match=r"Misspelt\(\) keeps \['1.sate'\], which it was not shown"):
-        plan_retention(Misspelt(), numbered(NOW))
+    for policy in (Misspelt(), KeepAll((Misspelt(), KeepLatest(1)))):
+        with pytest.raises(ValueError, match=r"Misspelt\(\) keeps \['1.sate'\], which it was not shown"):
+            plan_retention(policy, numbered(NOW))
 
 
 def test_nothing_is_planned_for_an_empty_store() -> None:
