@@ -15,7 +15,7 @@ from statevault.experiments.checkpoints import TrialCheckpoints
 from statevault.experiments.folder import ExperimentFolder
 from statevault.experiments.layout import completion_key, is_completion_key, trial_claims, trial_prefix, trials_in
 from statevault.experiments.records import CompletionRecord, ExperimentMetadata
-from statevault.experiments.whole_numbers import whole_number
+from statevault.state_persistence.whole_numbers import whole_number
 from statevault.worker_pool import parallel_map
 
 __all__ = ["ExperimentTrials"]
@@ -34,6 +34,7 @@ class ExperimentTrials(ExperimentFolder):
             iteration: Its number, from 0.
 
         Raises:
+            TypeError: It is no integer.
             ValueError: It is negative.
         """
         iteration = whole_number("iteration", iteration, minimum=0)
@@ -79,7 +80,8 @@ class ExperimentTrials(ExperimentFolder):
 
         Raises:
             TrialTakenError: Another process works on the trial, or has taken it over.
-            ValueError: A number is negative, or two agents have one key.
+            TypeError: A number is no integer.
+            ValueError: One is negative, or two agents have one key.
             UnsupportedTypeError: Pickle can't take something.
             StorageError: The storage failed.
         """
@@ -231,7 +233,8 @@ class ExperimentTrials(ExperimentFolder):
 
         Raises:
             ExperimentNotFoundError: The folder holds no experiment.
-            ValueError: A number is negative.
+            TypeError: A number is no integer.
+            ValueError: One is negative.
             TrialTakenError: Another process has been changing the metadata for half a minute.
             StorageError: The storage failed.
         """

@@ -106,9 +106,11 @@ class KeptStates(StoredStates):
 
         Returns:
             A decision for each state, with its reasons; ``store.remove([state.name for state in plan.removed])``
-            carries it out. States whose marker is damaged are left out, and reported in the log.
+            carries it out. ``plan.problems`` says why a policy could judge no state; what it might have kept stays.
+            States whose marker is damaged are left out, and reported in the log.
 
         Raises:
+            TypeError: What the policy returns is no mapping of names to reasons.
             ValueError: The policy wants to keep a state that it was not shown, or `now` has no time zone.
             StorageError: And the others of :meth:`states`.
             Exception: Whatever the policy raises.

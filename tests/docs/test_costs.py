@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from statevault.launcher.retention import Retention
 from statevault.state_persistence import LatestStatesKeeper, StateStore
+from statevault.state_persistence.keepers import Retention
 from tests.docs.examples import ROOT
 from tests.state_persistence.components import Folder
 from tests.state_persistence.packs import add_markers, collect_and_pack, filled

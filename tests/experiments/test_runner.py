@@ -224,8 +224,8 @@ def test_resume_needs_an_experiment(manager: CheckpointManager) -> None:
     [
         ({"algorithms": []}, ValueError, "at least one"),
         ({"algorithms": [Learner("a", 1), Learner("a", 1)]}, ValueError, "called 'a'"),
-        ({"algorithms": [Learner("a", 0)]}, ValueError, "0 iterations"),
-        ({"algorithms": [Learner("a", True)]}, TypeError, "whole number"),
+        ({"algorithms": [Learner("a", 0)]}, ValueError, "must be at least 1, not 0"),
+        ({"algorithms": [Learner("a", True)]}, TypeError, "must be an integer, not True"),
         ({"algorithms": [Learner("", 1)]}, TypeError, "not empty"),
         ({"algorithms": [object()]}, TypeError, "object, is no algorithm"),
         ({"n_trials": 0}, ValueError, "n_trials must be"),
