@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from statevault.errors import FormatError, PickleNotAllowedError
+from statevault.errors import FormatError, PickleNotAllowedError, StateVaultError
 from statevault.state_persistence import read_tree, write_tree
 
 __all__ = ["copy_parameters", "load_parameters", "load_torch_file", "read_torch_file", "save_parameters"]
@@ -61,6 +61,7 @@ def load_parameters(module: nn.Module, file: Path) -> None:
         FileNotFoundError: There is no such file.
         FormatError: The file is not a module's, or the module's structure has changed; the message names the
             parameters, and the module is as it was.
+        StateVaultError: The module is on the meta device.
     """
     # The values are copied into the module's tensors: no need to copy them out of the file first.
     record = read_tree(file, mapped=True)
@@ -79,6 +80,7 @@ def load_torch_file(module: nn.Module, file: Path) -> None:
         FileNotFoundError: There is no such file.
         FormatError: It is damaged, or does not fit the module, which is as it was then.
         PickleNotAllowedError: The file holds more than tensors and plain values.
+        StateVaultError: The module is on the meta device.
     """
     state = read_torch_file(file)
     if not isinstance(state, Mapping):
@@ -113,6 +115,12 @@ def read_torch_file(file: Path) -> Any:
 
 def _load(module: nn.Module, state: Mapping[str, Any], origin: str) -> None:
     own = module.state_dict()
+    if valueless := [name for name, value in own.items() if getattr(value, "is_meta", False)]:
+        # Torch would warn that nothing is copied there, and go on.
+        raise StateVaultError(
+            f"{origin} can't be loaded: {valueless[0]} of the {type(module).__name__} is on the meta device, which "
+            "keeps no values. Build the module on another device, or call its to_empty(device=...) first"
+        )
     problems = [f"{name} is missing" for name in own if name not in state]
     problems += [f"{name} is not in the module" for name in state if name not in own]
     for name, value in own.items():
