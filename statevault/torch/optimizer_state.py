@@ -139,9 +139,9 @@ def restore(planned: Sequence[tuple[Any, StateDict]]) -> None:
     except Exception as error:
         for target, state in before:
             target.load_state_dict(state)
-        if isinstance(error, AttributeError | IndexError | KeyError | TypeError | ValueError):
-            raise FormatError(f"the saved state of the optimizers does not fit them: {error!r}") from error
-        raise
+        if isinstance(error, MemoryError | OSError | torch.OutOfMemoryError):
+            raise
+        raise FormatError(f"the saved state of the optimizers does not fit them: {error!r}") from error
 
 
 def _check_names(kind: str, states: Mapping[str, StateDict], targets: Mapping[str, Any]) -> None:
