@@ -114,7 +114,7 @@ def read_torch_file(file: Path) -> Any:
 
 
 def _load(module: nn.Module, state: Mapping[str, Any], origin: str) -> None:
-    own = module.state_dict()
+    own = module.state_dict(keep_vars=True)
     if valueless := [name for name, value in own.items() if getattr(value, "is_meta", False)]:
         # Torch would warn that nothing is copied there, and go on.
         raise StateVaultError(
@@ -130,13 +130,30 @@ def _load(module: nn.Module, state: Mapping[str, Any], origin: str) -> None:
                 problems.append(f"{name} is a {type(saved).__name__}, not a tensor")
             elif saved.shape != value.shape:
                 problems.append(f"{name} has the shape {tuple(saved.shape)}, the module's {tuple(value.shape)}")
-    if problems and not _is_converted(module, state):
+    if problems and _is_converted(module, state):
+        problems = []
+    problems += _untied(own, state)
+    if problems:
         more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise FormatError(
             f"{origin} does not fit the {type(module).__name__}: {'; '.join(problems[:5])}{more}. Build the module "
             "as it was when the file was saved"
         )
     module.load_state_dict(state)
+
+
+def _untied(own: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
+    """Name the values of which one would be lost, as their names are those of one tensor in the module."""
+    first: dict[int, str] = {}
+    problems = []
+    for name, value in own.items():
+        other = first.setdefault(id(value), name)
+        one, same = state.get(other), state.get(name)
+        if other == name or not isinstance(one, torch.Tensor) or not isinstance(same, torch.Tensor):
+            continue
+        if one.data_ptr() != same.data_ptr() and not torch.equal(one, same):
+            problems.append(f"{other} and {name} have different values, and are one tensor in the module")
+    return problems
 
 
 def _is_converted(module: nn.Module, state: Mapping[str, Any]) -> bool:
