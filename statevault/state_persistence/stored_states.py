@@ -47,6 +47,7 @@ class StoredStates:
         self._storage = (
             states_dir if isinstance(states_dir, Storage) else open_storage(states_dir, self._storage_options)
         )
+        self._storage.path()  # loads modules at the first call, for which there may be no descriptor later
         self._catalog = Catalog(self._storage)
         self._others: dict[str, StoredStates] = {}
 
