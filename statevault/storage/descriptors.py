@@ -28,6 +28,7 @@ _MOST = 128
 """A save has up to 30 open at its worst: eight files that are put, those they are read from, and their folders."""
 _SECONDS_BETWEEN_WARNINGS = 60.0
 _PAUSES_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+_FEW = 8
 _NONE_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
 
 _Result = TypeVar("_Result")
@@ -50,6 +51,7 @@ class KeptDescriptors:
         # stands for it: whoever becomes a daemon closes all descriptors, and opens others.
         self._kept: list[int] = []
         self._identity = (0, 0)
+        self._wanted = 0
         self._borrowers = 0
         self._ends = 0
         self._warned_at = -math.inf
@@ -59,19 +61,25 @@ class KeptDescriptors:
     @property
     def are_whole(self) -> bool:
         """Whether none was given up that could not be taken back."""
-        return len(self._kept) >= self._wanted()
+        return len(self._kept) >= self._wanted
 
     def keep(self) -> None:
-        """Keep as many as there should be, as far as they can be had; never fails."""
+        """Take back what is missing, as far as it can be had; never fails."""
         with self._lock:
             # While somebody is about to use what was given up, it is not taken back.
-            if self._borrowers or self.are_whole:
+            if not self._borrowers and not self.are_whole:
+                self._fill(self._wanted)
+
+    def begin(self) -> None:
+        """Keep some from now on, if none are kept yet; never fails."""
+        with self._lock:
+            if self._wanted:
                 return
-            with suppress(OSError):
-                if not self._kept or not self._is_ours(self._kept[0]):
-                    self._begin()
-                while len(self._kept) < self._wanted():
-                    self._kept.append(os.dup(self._kept[0]))
+            # Of what is free, no more than half: the program has only begun.
+            self._fill(2 * min(_MOST, descriptor_limit() // 4))
+            self._wanted = len(self._kept) // 2
+            while len(self._kept) > self._wanted:
+                os.close(self._kept.pop())
 
     def instead(self, call: Callable[[], _Result], *, many: bool = False) -> _Result:
         """Make a call; where it fails for want of a descriptor, again in the place of one that was kept, and so on.
@@ -126,17 +134,22 @@ class KeptDescriptors:
             return operation()
 
     def are_wanting(self, error: Exception) -> bool:
-        """Whether an error may come of it that the process has no descriptor left."""
+        """Whether an error may come of it that the process has no descriptor left, or too few."""
         if isinstance(error, FileNotFoundError | FileExistsError):
             return False
         number = error.errno if isinstance(error, OSError) else None
         if number is not None and number > 0:
             return number in _NONE_LEFT
-        # Many libraries hide the number behind an error of their own.
+        # Many libraries hide the number behind an error of their own, and have closed what they had opened.
+        probes: list[int] = []
         try:
-            os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+            while len(probes) < _FEW:
+                probes.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         except OSError as none_left:
             return none_left.errno in _NONE_LEFT
+        finally:
+            for probe in probes:
+                os.close(probe)
         return False
 
     @contextmanager
@@ -151,7 +164,7 @@ class KeptDescriptors:
     def close(self, descriptor: int) -> None:
         """Close a descriptor, and keep its place where one is missing."""
         with self._lock:
-            if not self._borrowers and 0 < len(self._kept) < self._wanted() and self._is_ours(self._kept[0]):
+            if not self._borrowers and 0 < len(self._kept) < self._wanted and self._is_ours(self._kept[0]):
                 os.dup2(self._kept[0], descriptor, inheritable=False)
                 self._kept.append(descriptor)
                 return
@@ -173,17 +186,17 @@ class KeptDescriptors:
         self._lock, self._turn = threading.RLock(), threading.RLock()
         self._borrowers = self._ends = 0
 
-    @staticmethod
-    def _wanted() -> int:
-        return min(_MOST, descriptor_limit() // 4)
-
-    def _begin(self) -> None:
-        self._kept = []
-        end, other = os.pipe()
-        os.close(other)
-        status = os.fstat(end)
-        self._identity = (status.st_dev, status.st_ino)
-        self._kept.append(end)
+    def _fill(self, count: int) -> None:
+        with suppress(OSError):
+            if not self._kept or not self._is_ours(self._kept[0]):
+                self._kept = []
+                end, other = os.pipe()
+                os.close(other)
+                status = os.fstat(end)
+                self._identity = (status.st_dev, status.st_ino)
+                self._kept.append(end)
+            while len(self._kept) < count:
+                self._kept.append(os.dup(self._kept[0]))
 
     @contextmanager
     def _borrowing(self) -> Iterator[None]:
@@ -211,7 +224,7 @@ class KeptDescriptors:
         """Close one, or half of those that may be closed; returns whether there was any."""
         with self._lock:
             # The others are made of the first one.
-            spared = 1 if self._ends else max(1, self._wanted() // 2)
+            spared = 1 if self._ends else max(1, self._wanted // 2)
             free = len(self._kept) - spared
             for _ in range((free + 1) // 2 if many else min(free, 1)):
                 kept = self._kept.pop()

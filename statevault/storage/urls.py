@@ -51,7 +51,7 @@ def open_storage(
         StorageOptionError: An option can't be used.
         StoreNotFoundError: The local path is that of a file.
     """
-    DESCRIPTORS.keep()
+    DESCRIPTORS.begin()
     text = normalized_url(url)
     protocol = _protocol(text)
     own = dict(url.storage_options) if isinstance(url, UPath) else {}

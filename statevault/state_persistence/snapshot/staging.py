@@ -63,7 +63,7 @@ class Staging:
         self._lock = threading.Lock()
         self._memory = SnapshotMemory(_available_memory)
         _all.add(self)
-        DESCRIPTORS.keep()
+        DESCRIPTORS.begin()
         if folder is None:
             with suppress(OSError):
                 tempfile.gettempdir()  # looks for it by making a file, at the first call

@@ -205,9 +205,10 @@ class DurableFolders:
         return False
 
     def _pin(self, path: str, descriptor: int) -> None:
-        if not DESCRIPTORS.are_whole:
-            return  # There are few left, and to make sure of the folder once more needs none for long.
-        self._pinned[path] = os.dup(descriptor)
+        # Where few descriptors are left, the folder is made sure of once more the next time, which needs none for long.
+        if DESCRIPTORS.are_whole:
+            with suppress(OSError):
+                self._pinned[path] = os.dup(descriptor)
         while len(self._pinned) > min(_MAX_PINNED, descriptor_limit() // _LARGEST_PART):
             os.close(self._pinned.popitem(last=False)[1])
 
