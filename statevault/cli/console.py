@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -36,6 +37,7 @@ def console(
         with WebApiClient(host, port, token=token) as client:
             client.get_status()  # or there is nobody to talk to
             shell = Console(client)
-            shell.cmdloop()
+            if sys.stdin is not None:  # it may be closed
+                shell.cmdloop()
         if shell.failure is not None and not shell.stdin.isatty():
             raise typer.Exit(exit_code(shell.failure))

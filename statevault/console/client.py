@@ -147,7 +147,9 @@ class WebApiClient:
         message = failure.error
         if response.status_code == 401:
             got = "another token" if self._has_token else "no token"
-            message = f"got {got}, and wants its web_api_token (for the console: STATEVAULT_WEB_API_TOKEN)"
+            message = (
+                f"got {got}: send Authorization: Bearer <web_api_token> (for the console: STATEVAULT_WEB_API_TOKEN)"
+            )
         raise WebApiError(f"{self.url}{path}: {message}", status=response.status_code, code=failure.code)
 
     def _foreign(self, path: str, response: httpx.Response) -> WebApiError:

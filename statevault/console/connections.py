@@ -32,7 +32,7 @@ MAX_CONNECTIONS = 64
 """At most so many at a time, and an eighth of the descriptors that the process may have."""
 _FEWEST_CONNECTIONS = 8
 _CLIENT_TIMEOUT_S = 10.0
-_GRACE_S = 0.3
+_GRACE_S = 0.2
 _GRACE_ROUNDS = 10
 """How long a connection is new, and safe from those after it, so that its request can come and be answered: so many
 seconds, and then rounds of the event loop, which may be slow."""
@@ -167,6 +167,7 @@ class BoundedServer(Server):
         self._connections = _Connections()
         self._beginning: set[asyncio.Task[Any]] = set()
         self._limit = max(_FEWEST_CONNECTIONS, min(MAX_CONNECTIONS, descriptor_limit() // 8))
+        self._limit_in_need = self._limit // 4
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -193,46 +194,41 @@ class BoundedServer(Server):
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
-        if not self._has_room_for_one(self._limit):
+        if not self._has_room_for_one():
             self._pause(listener)
             return
         try:
-            accepted, _ = listener.accept()
+            # A few, also where saves have lost all that they may: somebody must be able to see that.
+            with DESCRIPTORS.to_the_last():
+                accepted, _ = DESCRIPTORS.instead(listener.accept)
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as error:
-            _logger.warning("the web API can hardly take connections: %s", error)
-            # One at a time in the place of older ones, a few in the place of descriptors that are kept.
-            if not self._has_room_for_one(max(2, self._limit // 8)):
-                self._pause(listener)
-                return
-            try:
-                accepted, _ = DESCRIPTORS.instead(listener.accept)
-            except OSError:
-                self._pause(listener)
-                return
-        self._begin(accepted)
+            _logger.warning("the web API can't take connections: %s", error)
+            self._pause(listener)
+            return
+        loop = asyncio.get_running_loop()
+        accepted.setblocking(False)
+        task = loop.create_task(loop.connect_accepted_socket(self._connection, accepted))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
 
-    def _has_room_for_one(self, limit: int) -> bool:
-        """Whether there is room for a connection; drops an old one where it has to, and may."""
-        count = len(self._connections) + len(self._beginning)
-        if count < limit:
-            return True
-        _logger.warning("the web API has %d connections, as many as it may: old ones are closed for new ones", count)
-        return self._connections.drop_one()
+    def _has_room_for_one(self) -> bool:
+        """Whether there is room for a connection; closes old ones where it has to, and may."""
+        limit = self._limit if DESCRIPTORS.are_whole else self._limit_in_need
+        while (count := len(self._connections) + len(self._beginning)) >= limit:
+            _logger.warning(
+                "the web API has %d connections, as many as it may: old ones are closed for new ones", count
+            )
+            if not self._connections.drop_one():
+                return False
+        return True
 
     def _pause(self, listener: socket.socket) -> None:
         """Accept nothing for a moment; who comes meanwhile waits in the listener's queue."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(listener)
         loop.call_later(_PAUSE_S, self._listen, listener)
-
-    def _begin(self, accepted: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        accepted.setblocking(False)
-        task = loop.create_task(loop.connect_accepted_socket(self._connection, accepted))
-        self._beginning.add(task)
-        task.add_done_callback(self._beginning.discard)
 
     def _connection(self) -> _Connection:
         return _Connection(
