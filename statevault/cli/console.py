@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
-from statevault.cli.failures import reported
+from statevault.cli.failures import exit_code, reported
 
 __all__ = ["console"]
 
@@ -27,10 +28,16 @@ def console(
 ) -> None:
     """Watch and command a running system: status, pause, resume, save, shutdown.
 
-    Needs the extra web. Type help for the commands.
+    Needs the extra web. Type help for the commands. Read from a pipe or a file, commands are carried out one after the
+    other; the exit code is then that of the first that failed.
     """
     with reported():
         from statevault.console import Console, WebApiClient  # noqa: PLC0415 - an extra
 
         with WebApiClient(host, port, token=token) as client:
-            Console(client).cmdloop()
+            client.get_status()  # or there is nobody to talk to
+            shell = Console(client)
+            if sys.stdin is not None:  # it may be closed
+                shell.cmdloop()
+        if shell.failure is not None and not shell.stdin.isatty():
+            raise typer.Exit(exit_code(shell.failure))

@@ -41,7 +41,7 @@ EXIT_CODES: dict[int, str] = {
     3: "a state, a file or a store is not there",
     4: "bytes are damaged",
     5: "credentials or permissions do not suffice",
-    6: "the storage failed or could not be reached; trying again may help",
+    6: "the storage failed, or it or the agent could not be reached; trying again may help",
     7: "not a store, or of a newer format",
     8: "no room",
     130: "interrupted",
@@ -55,7 +55,7 @@ _CODES: list[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] 
     (CorruptStateError, 4),
     ((StorageAccessError, PickleNotAllowedError), 5),
     ((StorageFullError, StagingSpaceError), 8),
-    (StorageError, 6),
+    ((StorageError, ConnectionError), 6),
     (FormatError, 7),
     ((StateVaultError, MissingExtraError, OSError), 1),
 ]
@@ -63,6 +63,8 @@ _CODES: list[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] 
 
 def exit_code(error: BaseException) -> int:
     """The exit code for an error; 1 for one that statevault does not know."""
+    if getattr(error, "status", 0) in {401, 403}:  # of a WebApiError, which is there with the extra web only
+        return 5
     return next((code for kind, code in _CODES if isinstance(error, kind)), 1)
 
 

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterable
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -23,6 +24,7 @@ from statevault.threads import Phase
 __all__ = ["web_api"]
 
 _LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+_DESCRIBED_AT_ONCE = 8
 _LAST_PHASES = frozenset({Phase.SHUTTING_DOWN, Phase.STOPPED, Phase.FAILED})
 
 
@@ -34,6 +36,7 @@ class _Endpoints:
         self._system = source.system
         self._queue_size = queue_size
         self._openapi = openapi_document(has_token=has_token)
+        self._being_described = 0
 
     @property
     def routes(self) -> list[Route]:
@@ -78,9 +81,15 @@ class _Endpoints:
             return failure(404, "unknown_save", "no save of this run has that id, or it is long ago")
         return answer(SaveView.of(report))
 
-    def describe(self, _request: Request) -> Response:
-        # No coroutine: it waits for the storage, in a thread of Starlette's pool.
-        return answer(SystemView.of(self._source))
+    async def describe(self, _request: Request) -> Response:
+        # Each waits for the storage in a thread, also when its client has gone: there must not be ever more of them.
+        if self._being_described >= _DESCRIBED_AT_ONCE:
+            return failure(503, "busy", "too many clients ask for this at once; try again later", {"Retry-After": "1"})
+        self._being_described += 1
+        try:
+            return answer(await run_in_threadpool(SystemView.of, self._source))
+        finally:
+            self._being_described -= 1
 
     async def openapi(self, _request: Request) -> Response:
         return JSONResponse(self._openapi)

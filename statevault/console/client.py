@@ -43,10 +43,18 @@ class WebApiClient:
         """
         host = host.removeprefix("[").removesuffix("]")
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._has_token = token is not None
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         # No proxy of the environment: the token is for this host only.
         try:
-            self._client = httpx.Client(base_url=self.url, headers=headers, timeout=timeout, trust_env=False)
+            self._client = httpx.Client(
+                base_url=self.url,
+                headers=headers,
+                timeout=timeout,
+                trust_env=False,
+                # A connection for each request: one that is kept is the first that a busy server closes.
+                limits=httpx.Limits(max_keepalive_connections=0),
+            )
         except (httpx.InvalidURL, UnicodeError) as error:
             raise WebApiUnreachableError(f"no system can be asked at {self.url!r}: {error}") from error
 
@@ -120,20 +128,33 @@ class WebApiClient:
         try:
             return view.model_validate_json(response.content)
         except ValidationError as error:
-            raise WebApiError(
-                f"{self.url}{path} did not answer as the web API of a system does", status=response.status_code
-            ) from error
+            raise self._foreign(path, response) from error
 
     def _send(self, method: str, path: str) -> httpx.Response:
         try:
             response = self._client.request(method, path)
         # UnicodeError: a host that is no name in the DNS, such as one of 300 letters.
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            raise WebApiUnreachableError(f"no system answers at {self.url}: {error}") from error
+            raise WebApiUnreachableError(
+                f"no system answers at {self.url}: {error}. Check that an agent runs there, and its web_api_address"
+            ) from error
         if response.is_success:
             return response
         try:
             failure = ErrorView.model_validate_json(response.content)
-        except ValidationError:
-            failure = ErrorView(error=response.reason_phrase, code="")
-        raise WebApiError(f"{self.url}{path}: {failure.error}", status=response.status_code, code=failure.code)
+        except ValidationError as error:
+            raise self._foreign(path, response) from error
+        message = failure.error
+        if response.status_code == 401:
+            got = "another token" if self._has_token else "no token"
+            message = (
+                f"got {got}: send Authorization: Bearer <web_api_token> (for the console: STATEVAULT_WEB_API_TOKEN)"
+            )
+        raise WebApiError(f"{self.url}{path}: {message}", status=response.status_code, code=failure.code)
+
+    def _foreign(self, path: str, response: httpx.Response) -> WebApiError:
+        return WebApiError(
+            f"{self.url}{path} did not answer as the web API of a system does ({response.status_code} "
+            f"{response.reason_phrase}): check host and port",
+            status=response.status_code,
+        )

@@ -33,7 +33,7 @@ _OPERATIONS = (
     _Operation("/api/resume", "post", "resume", "Go on.", 200, ResultView, (503,)),
     _Operation("/api/shutdown", "post", "shutdown", "Save the final state and end.", 200, ResultView, (503,)),
     _Operation("/api/save-state", "post", "saveState", "Save; see /api/v1/saves.", 200, ResultView, (503,)),
-    _Operation("/api/v1/system", "get", "getSystem", "Steps, saves and states.", 200, SystemView),
+    _Operation("/api/v1/system", "get", "getSystem", "Steps, saves and states.", 200, SystemView, (503,)),
     _Operation("/api/v1/saves", "post", "createSave", "Save, and get an id to ask how it went.", 202, SaveView, (503,)),
     _Operation("/api/v1/saves/{id}", "get", "getSave", "How a save went.", 200, SaveView, (404,)),
     _Operation("/api/openapi.json", "get", "getOpenapi", "This document.", 200, None),
@@ -45,7 +45,7 @@ _FAILURES = {
     403: "The Host or Origin header is foreign.",
     404: "There is no such save.",
     500: "An internal error.",
-    503: "The command queue is full, or the system is shutting down.",
+    503: "Too many requests wait already, or the system is shutting down.",
 }
 
 

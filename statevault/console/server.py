@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import socket
@@ -12,6 +13,7 @@ from typing import Self
 import uvicorn
 from starlette.types import ASGIApp
 
+from statevault.console.connections import BoundedServer
 from statevault.console.errors import AddressInUseError
 
 __all__ = ["WebApiServer"]
@@ -41,8 +43,8 @@ class WebApiServer:
             OSError: The host is unknown, or the address is not one of this machine, or not permitted.
         """
         self._sockets = _listen(host, port)
-        self._host = host
-        self._server: uvicorn.Server | None = None
+        self._url = _url(host, self.port)
+        self._server: BoundedServer | None = None
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
@@ -62,7 +64,7 @@ class WebApiServer:
     @property
     def url(self) -> str:
         """Where the server is to be found."""
-        return _url(self._host, self.port)
+        return self._url
 
     def start(self, app: ASGIApp) -> None:
         """Serve an application; requests that came in before are answered as well."""
@@ -75,12 +77,13 @@ class WebApiServer:
             ws="none",
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=100,
             timeout_graceful_shutdown=_LONGEST_END_S,
         )
-        self._server = uvicorn.Server(config)
+        self._server = BoundedServer(config, self._sockets)
         self._thread = threading.Thread(target=self._run, args=(self._server,), name="statevault-web-api", daemon=True)
         self._thread.start()
+        # It loads modules: whatever takes the descriptors of the process comes after.
+        self._server.is_up.wait()
         _logger.info("the web API is at %s", self.url)
 
     def close(self) -> None:
@@ -93,12 +96,16 @@ class WebApiServer:
         for each in self._sockets:
             each.close()
 
-    def _run(self, server: uvicorn.Server) -> None:
+    def _run(self, server: BoundedServer) -> None:
         try:
-            server.run(sockets=self._sockets)
+            # The plain loop, whatever the program has made the default.
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(server.serve())
         except (Exception, SystemExit):
             # The agent goes on: it can live without being watched.
             _logger.exception("the web API at %s has ended", self.url)
+        finally:
+            server.is_up.set()
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:

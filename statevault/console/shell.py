@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import cmd
+import sys
 
 from typing_extensions import override
 
 from statevault.console.client import WebApiClient
 from statevault.console.errors import WebApiError, WebApiUnreachableError
 from statevault.console.views import SaveView, SystemView
+from statevault.errors import InvalidNameError, StateVaultError
 
 __all__ = ["Console"]
 
 
 class Console(cmd.Cmd):
-    """Reads commands and carries them out, until ``quit`` or the end of the input. Tab completes their names."""
+    """Reads commands and carries them out, until ``quit`` or the end of the input. Tab completes their names.
+
+    A command that fails is told on stderr, unless a person types: then where the answers are. If nobody does, a system
+    that does not answer any more is the end of it.
+
+    Attributes:
+        failure: Why the first command failed that did; None while all were carried out.
+    """
 
     # What Cmd prints above its lists.
     doc_header = "Commands (help COMMAND tells more):"
@@ -23,6 +32,7 @@ class Console(cmd.Cmd):
         """Make a console that uses a client; it does not close it."""
         super().__init__()
         self._client = client
+        self.failure: StateVaultError | TimeoutError | None = None
         self.intro = f"statevault console for {client.url}. Type help for the commands."
         self._refresh_prompt()
 
@@ -45,16 +55,20 @@ class Console(cmd.Cmd):
         save = self._client.save()
         self._print("saving …")
         try:
-            self._print(_save_text(self._client.wait_for_save(save.id)))
+            save = self._client.wait_for_save(save.id)
         except KeyboardInterrupt:
             self._print("the save goes on; status tells how it ended")
+            return
+        if save.status == "failed":
+            raise WebApiError(_save_text(save), code="save_failed")
+        self._print(_save_text(save))
 
     def do_shutdown(self, _line: str) -> None:
         """shutdown: save the final state and end the system; asks before."""
         try:
             sure = input("Shut the system down? [y/N] ").strip().lower()
         except EOFError:
-            sure = ""
+            raise WebApiError("nothing was done: shutdown wants y in the next line", code="unconfirmed") from None
         if sure in {"y", "yes"}:
             self._client.shutdown()
             self._print("the system shuts down")
@@ -81,8 +95,13 @@ class Console(cmd.Cmd):
             return bool(super().onecmd(line))
         except KeyboardInterrupt:
             self._print("")
-        except (WebApiError, TimeoutError) as error:
-            self._print(str(error))
+        except (StateVaultError, TimeoutError) as error:
+            self.failure = self.failure or error
+            if self._is_typed:
+                self._print(str(error))
+                return False
+            print(f"statevault: {error}", file=sys.stderr)  # noqa: T201 - the console's output
+            return isinstance(error, WebApiUnreachableError)
         return False
 
     @override
@@ -104,13 +123,17 @@ class Console(cmd.Cmd):
 
     @override
     def default(self, line: str) -> None:
-        self._print(f"unknown command {line.split(maxsplit=1)[0]!r}; help lists the commands")
+        raise InvalidNameError(f"unknown command {line.split(maxsplit=1)[0]!r}; help lists the commands")
 
     @override
     def postcmd(self, stop: bool, line: str) -> bool:
         if not stop:
             self._refresh_prompt()
         return stop
+
+    @property
+    def _is_typed(self) -> bool:
+        return self.stdin.isatty()
 
     def _refresh_prompt(self) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from upath import UPath
@@ -47,6 +48,8 @@ class StoredStates:
         self._storage = (
             states_dir if isinstance(states_dir, Storage) else open_storage(states_dir, self._storage_options)
         )
+        with suppress(OSError):
+            self._storage.path()  # loads modules at the first call, for which there may be no descriptor later
         self._catalog = Catalog(self._storage)
         self._shown_generation = 0
         self._others: dict[str, StoredStates] = {}

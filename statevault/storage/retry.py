@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from statevault.errors import StorageError
 from statevault.storage.body import is_one_shot
+from statevault.storage.descriptors import DESCRIPTORS
 from statevault.storage.interface import Body, Storage
 from statevault.storage.wrapper import StorageWrapper
 
@@ -99,7 +100,7 @@ class RetryingStorage(StorageWrapper):
         deadline = float("inf")
         while True:
             try:
-                return call()
+                return DESCRIPTORS.instead(call)
             except StorageError as error:
                 failed += 1
                 now = self._clock()

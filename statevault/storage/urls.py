@@ -12,6 +12,7 @@ import fsspec
 from upath import UPath
 
 from statevault.errors import InvalidNameError, MissingExtraError
+from statevault.storage.descriptors import DESCRIPTORS
 from statevault.storage.fsspec_storage import FsspecStorage
 from statevault.storage.interface import Storage
 from statevault.storage.local.storage import LocalStorage
@@ -50,6 +51,7 @@ def open_storage(
         StorageOptionError: An option can't be used.
         StoreNotFoundError: The local path is that of a file.
     """
+    DESCRIPTORS.begin()
     text = normalized_url(url)
     protocol = _protocol(text)
     own = dict(url.storage_options) if isinstance(url, UPath) else {}

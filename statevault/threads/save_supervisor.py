@@ -23,6 +23,7 @@ from statevault.errors import SaveTimeoutError, StateVaultError
 from statevault.state_persistence import StateStore, check_metadata
 from statevault.state_persistence.concurrency.patience import Patience
 from statevault.state_persistence.snapshot.prepared_save import PreparedSave
+from statevault.storage.descriptors import DESCRIPTORS
 from statevault.threads.cleanup import Cleanup
 from statevault.threads.save_log import SaveLog, SavePhase, SaveReport
 
@@ -251,10 +252,11 @@ class SaveSupervisor:
         # It also fulfils what was asked for and not done before the end.
         report_id = self.log.begin()
         try:
-            self._await_publish("publishing the state before the final one")
-            began_at = time.perf_counter()
-            future = self._store.save_state_async(metadata={**self._metadata_now(), **metadata})
-            self._await(future, "publishing the final state")
+            with DESCRIPTORS.to_the_last():
+                self._await_publish("publishing the state before the final one")
+                began_at = time.perf_counter()
+                future = self._store.save_state_async(metadata={**self._metadata_now(), **metadata})
+                self._await(future, "publishing the final state")
             path = future.result()
         except BaseException as error:
             self.forgo_final(error, report_id)
@@ -367,8 +369,6 @@ class SaveSupervisor:
             last_committed_at=datetime.now(UTC),
         )
         self.log.update(report_id, phase=SavePhase.COMMITTED, name=path.name, duration_s=duration_s)
-        # A save that fails from now on is a new failure, unlike retention.
-        self._logged = {what: at for what, at in self._logged.items() if what == _RETENTION_FAILED}
         self._committed[path.name] = report_id
         self._background.after(path)
 

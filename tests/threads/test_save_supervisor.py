@@ -93,6 +93,32 @@ def test_retention_that_fails_each_time_is_logged_once_a_minute_though_saves_suc
     assert system.status.saves.saves == 3
 
 
+def test_saves_that_fail_now_and_then_are_logged_once_a_minute_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    class Pen:
+        breaks = False
+
+        def save_state(self, path: Path) -> None:
+            if self.breaks:
+                raise OSError("the pen is broken")
+            path.write_text("whole")
+
+        def load_state(self, path: Path) -> None:
+            raise NotImplementedError
+
+    pen = Pen()
+    with StateStore("memory://pens") as store:
+        store.register("pen", pen)
+        supervisor = SaveSupervisor(store)
+        for number in range(6):
+            pen.breaks = bool(number % 2)
+            supervisor.take_snapshot()
+            store.wait()
+            assert not supervisor.is_wanted()  # which looks what became of it
+        assert (supervisor.status.saves, supervisor.status.failures) == (3, 3)
+        supervisor.close()
+    assert caplog.text.count("no state was saved: the snapshot failed; the agent goes on") == 1
+
+
 def test_retention_follows_each_state_in_order_the_final_one_too() -> None:
     keeper = Keeper()
     with supervised(cleanup=keeper) as (supervisor, _):

@@ -13,6 +13,7 @@ from statevault.codecs import segment_boundaries
 from statevault.errors import UnsupportedTypeError
 from statevault.state_persistence.content.chunked_content import ChunkedContent
 from statevault.storage import Buffer
+from statevault.storage.descriptors import DESCRIPTORS
 from statevault.worker_pool import WorkerPool
 
 __all__ = ["LocalContent"]
@@ -29,14 +30,14 @@ class LocalContent(ChunkedContent):
     """
 
     def __init__(self, path: Path, size: int, *, name: str, encoders: WorkerPool) -> None:
-        super().__init__(size, segment_boundaries(path) or (), encoders)
+        super().__init__(size, DESCRIPTORS.instead(lambda: segment_boundaries(path) or []), encoders)
         self._path = path
         self._name = name
 
     @override
     @contextmanager
     def _open(self) -> Iterator[Callable[[int, int], Buffer]]:
-        with self._path.open("rb") as opened:
+        with DESCRIPTORS.opened(lambda: self._path.open("rb")) as opened:
 
             def read(start: int, stop: int) -> bytes:
                 raw = os.pread(opened.fileno(), stop - start, start)

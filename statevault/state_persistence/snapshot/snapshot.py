@@ -23,6 +23,7 @@ from statevault.state_persistence.content.held_content import HeldContent
 from statevault.state_persistence.content.local_content import LocalContent
 from statevault.state_persistence.mixin import PersistentState, PhasedState
 from statevault.state_persistence.snapshot.staging import Staging
+from statevault.storage.descriptors import DESCRIPTORS
 from statevault.worker_pool import WorkerPool
 
 __all__ = [
@@ -134,7 +135,9 @@ def take_snapshot(
         InvalidNameError: A component wrote a file whose name can't be stored.
         Exception: Whatever a component's ``save_state`` raises, with a note that names the component.
     """
-    return _where_it_fits(components, staging, size_hint, allow_pickle, Cut.save_all)
+    return DESCRIPTORS.instead(
+        lambda: _where_it_fits(components, staging, size_hint, allow_pickle, Cut.save_all), many=True
+    )
 
 
 def begin_snapshot(
@@ -150,7 +153,13 @@ def begin_snapshot(
         UnsupportedTypeError: See there.
         Exception: See there.
     """
-    return _where_it_fits(components, staging, size_hint, allow_pickle, Cut.save_early)
+    try:
+        return _where_it_fits(components, staging, size_hint, allow_pickle, Cut.save_early)
+    except Exception as error:
+        if not DESCRIPTORS.are_wanting(error):
+            raise
+        # Other threads go on, and would take what was given up now. All is saved when they stand still.
+        return _where_it_fits(components, staging, size_hint, allow_pickle, lambda cut: cut)
 
 
 def end_snapshot(cut: Cut, *, size_hint: int) -> Snapshot:
@@ -166,10 +175,12 @@ def end_snapshot(cut: Cut, *, size_hint: int) -> Snapshot:
         return cut.save_rest()
     except Exception as error:
         is_full = _is_for_lack_of_room(error, cut.folder)
+        lacks_descriptors = DESCRIPTORS.are_wanting(error)
         cut.discard()
-        if not is_full:
+        if not is_full and not lacks_descriptors:
             raise
-        _logger.warning("The snapshot did not fit into %s; all of it is taken again", cut.folder.parent)
+        if is_full:
+            _logger.warning("The snapshot did not fit into %s; all of it is taken again", cut.folder.parent)
         return take_snapshot(cut.components, cut.staging, size_hint=size_hint, allow_pickle=cut.allow_pickle)
     except BaseException:
         cut.discard()

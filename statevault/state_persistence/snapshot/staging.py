@@ -27,6 +27,7 @@ from pathlib import Path
 from statevault.codecs.snapshot_memory import SnapshotMemory
 from statevault.codecs.tree.held import HeldTrees
 from statevault.errors import StagingSpaceError
+from statevault.storage.descriptors import DESCRIPTORS
 
 __all__ = ["Staging"]
 
@@ -62,6 +63,10 @@ class Staging:
         self._lock = threading.Lock()
         self._memory = SnapshotMemory(_available_memory)
         _all.add(self)
+        DESCRIPTORS.begin()
+        if folder is None:
+            with suppress(OSError):
+                tempfile.gettempdir()  # looks for it by making a file, at the first call
 
     def roots(self, size: int, *, beside: int = 0) -> list[Path]:
         """Where a folder may be made, best first.
@@ -160,9 +165,8 @@ class Staging:
         with self._lock:
             if root not in self._held:
                 _make_private(root)
-                sweep(root)
-                lock, folder = _hold(root)
-                self._held[root] = _Held(lock, folder)
+                DESCRIPTORS.instead(lambda: sweep(root))
+                self._held[root] = DESCRIPTORS.instead(lambda: _hold(root))
             return self._held[root].folder
 
 
@@ -205,7 +209,7 @@ def sweep(root: Path) -> None:
             os.close(lock)
 
 
-def _hold(root: Path) -> tuple[int, Path]:
+def _hold(root: Path) -> _Held:
     while True:
         own = root / f"{os.getpid()}-{secrets.token_hex(4)}"
         lock_path = own.with_suffix(".lock")
@@ -215,7 +219,7 @@ def _hold(root: Path) -> tuple[int, Path]:
             # A sweeper may have locked and removed the file between our open and our lock.
             if lock_path.stat().st_ino == os.fstat(lock).st_ino:
                 own.mkdir(mode=_MODE_PRIVATE)
-                return lock, own
+                return _Held(lock, own)
         except (BlockingIOError, FileNotFoundError):
             pass
         os.close(lock)
@@ -242,7 +246,8 @@ def _is_ours(root: Path) -> bool:
 
 def _remove(path: Path) -> None:
     """Remove a folder, also one in which a component made something read-only."""
-    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        DESCRIPTORS.instead(lambda: shutil.rmtree(path))
     if path.exists():
         with suppress(OSError):
             path.chmod(_MODE_PRIVATE)
@@ -278,15 +283,24 @@ def _memory_room() -> int:
 
 def _available_memory() -> int:
     available = 0
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            available = int(line.split()[1]) * 1024
+    try:
+        for line in _text(Path("/proc/meminfo")).splitlines():
+            if line.startswith("MemAvailable:"):
+                available = int(line.split()[1]) * 1024
+    except OSError:
+        # Less than there is, since caches count as used; but it needs no descriptor.
+        available = os.sysconf("SC_AVPHYS_PAGES") * resource.getpagesize()
     for limit, used in _CGROUPS:  # what a container may use, not its host
         with suppress(OSError, ValueError):
-            available = min(available, int(limit.read_text()) - int(used.read_text()))
+            available = min(available, int(_text(limit)) - int(_text(used)))
     most, _ = resource.getrlimit(resource.RLIMIT_AS)
     if most != resource.RLIM_INFINITY:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        # Threads reserve much more of this than they use.
-        available = min(available, (most - pages * resource.getpagesize()) // 2)
+        with suppress(OSError):
+            pages = int(_text(Path("/proc/self/statm")).split()[0])
+            # Threads reserve much more of this than they use.
+            available = min(available, (most - pages * resource.getpagesize()) // 2)
     return max(available, 0)
+
+
+def _text(path: Path) -> str:
+    return DESCRIPTORS.instead(lambda: path.read_text(encoding="utf-8"))

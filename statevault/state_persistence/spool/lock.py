@@ -8,6 +8,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from statevault.storage.descriptors import DESCRIPTORS
 from statevault.storage.os_errors import storage_error
 
 __all__ = ["SpoolLock"]
@@ -59,7 +60,8 @@ class SpoolLock:
         try:
             if descriptor is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+                descriptor = DESCRIPTORS.instead(lambda: os.open(self._path, flags, 0o644))
                 _held.add(self)
                 self._descriptor = descriptor
             fcntl.flock(descriptor, operation)

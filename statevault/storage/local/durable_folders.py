@@ -15,11 +15,13 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
 
+from statevault.storage.descriptors import DESCRIPTORS, descriptor_limit
 from statevault.storage.local.file_calls import FileCalls
 
 __all__ = ["DurableFolders"]
 
 _MAX_PINNED = 128
+_LARGEST_PART = 16  # of the descriptors that the process may have
 # What a filesystem without fsync for folders says; it brings names onto the medium by itself.
 _NO_FSYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
 _LOST = "an fsync of the folder above failed before, so a power cut may take this one; check the disk and restart"
@@ -96,7 +98,7 @@ class DurableFolders:
             with self._lock_of_this_process():
                 self._sync_name(folder, descriptor, failures)
         finally:
-            os.close(descriptor)
+            DESCRIPTORS.close(descriptor)
         self._check_failures(failures, folder)
 
     def sync_removals(self, folders: Iterable[str], *, failures: int) -> None:
@@ -118,7 +120,7 @@ class DurableFolders:
             try:
                 self._fsync(descriptor, folder)
             finally:
-                os.close(descriptor)
+                DESCRIPTORS.close(descriptor)
             self._check_failures(failures, folder)
 
     def remove_empty(self, folder: str) -> None:
@@ -139,11 +141,11 @@ class DurableFolders:
         with self._lock_of_this_process():
             _close_all(self._pinned)
 
-    def _sync_name(self, path: str, descriptor: int, failures: int) -> None:
-        """Bring the name of an open folder onto the medium, and those of the folders above."""
+    def _sync_name(self, path: str, descriptor: int | None, failures: int) -> None:
+        """Bring the name of a folder (open, if it is the store's) onto the medium, and those of the folders above."""
         # The root may be a link: its own name is where the link leads.
         parent = os.path.dirname(os.path.realpath(path) if path == self._root else path)  # noqa: PTH120
-        if parent == path or self._is_pinned(path, descriptor):
+        if parent == path or (descriptor is not None and self._is_pinned(path, descriptor)):
             return
         if path in self._lost:
             raise OSError(errno.EIO, _LOST, path)
@@ -158,13 +160,19 @@ class DurableFolders:
         else:
             try:
                 self._fsync(above, parent)
-                self._sync_name(parent, above, failures)
+                if self._holds(parent):
+                    self._sync_name(parent, above, failures)
             finally:
-                os.close(above)
+                DESCRIPTORS.close(above)
+            if not self._holds(parent):
+                self._sync_name(parent, None, failures)
         self._check_failures(failures, parent)
-        if path == self._root or path.startswith(f"{self._root}/"):
+        if descriptor is not None:
             # Only now: of a folder that is pinned those above are not looked at again.
             self._pin(path, descriptor)
+
+    def _holds(self, path: str) -> bool:
+        return path == self._root or path.startswith(f"{self._root}/")
 
     def _fsync(self, descriptor: int, path: str) -> None:
         try:
@@ -197,8 +205,11 @@ class DurableFolders:
         return False
 
     def _pin(self, path: str, descriptor: int) -> None:
-        self._pinned[path] = os.dup(descriptor)
-        while len(self._pinned) > _MAX_PINNED:
+        # Where few descriptors are left, the folder is made sure of once more the next time, which needs none for long.
+        if DESCRIPTORS.are_whole:
+            with suppress(OSError):
+                self._pinned[path] = os.dup(descriptor)
+        while len(self._pinned) > min(_MAX_PINNED, descriptor_limit() // _LARGEST_PART):
             os.close(self._pinned.popitem(last=False)[1])
 
     def _unpin(self, path: str) -> None:
@@ -225,4 +236,4 @@ def _close_all(pinned: OrderedDict[str, int]) -> None:
 
 
 def _open(folder: str) -> int:
-    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return DESCRIPTORS.instead(lambda: os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))

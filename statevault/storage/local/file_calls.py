@@ -10,6 +10,8 @@ import fcntl
 import os
 import sys
 
+from statevault.storage.descriptors import DESCRIPTORS
+
 __all__ = ["FileCalls"]
 
 
@@ -22,7 +24,7 @@ class FileCalls:
 
     def create(self, path: str) -> int:
         """Make a new file and open it for writing; returns its descriptor."""
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        return DESCRIPTORS.instead(lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
 
     def write(self, descriptor: int, data: memoryview) -> int:
         """Write some of `data`; returns how many bytes."""

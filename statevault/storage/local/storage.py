@@ -32,6 +32,8 @@ from statevault.errors import (
     StorageError,
     StoreNotFoundError,
 )
+from statevault.storage.body import is_one_shot
+from statevault.storage.descriptors import DESCRIPTORS
 from statevault.storage.interface import Body, ObjectInfo, Storage
 from statevault.storage.keys import check_key, check_prefix, is_temporary
 from statevault.storage.local.debris import Debris
@@ -78,7 +80,9 @@ class LocalStorage(Storage):
         target = self._file(key)
         self._refuse_links(key)
         try:
-            return self._put(key, target, body, create_only=create_only)
+            if is_one_shot(body):
+                return self._put(key, target, body, create_only=create_only)
+            return DESCRIPTORS.in_turn(lambda: self._put(key, target, body, create_only=create_only))
         except StorageError:
             raise
         except OSError as error:
@@ -120,7 +124,8 @@ class LocalStorage(Storage):
         path = self._file(key)
         self._refuse_links(key)
         try:
-            with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - str paths, no Path per call
+            # str paths, no Path per call
+            with DESCRIPTORS.opened(lambda: open(path, "rb", buffering=0)) as file:  # noqa: PTH123
                 yield file.fileno(), os.fstat(file.fileno()).st_size
         except StorageError:
             raise
@@ -199,7 +204,8 @@ class LocalStorage(Storage):
         top = f"{self.root}/{folder}".rstrip("/")
         try:
             self._folders.sync_removals([str(self.root), top], failures=failures)
-            for path, _, _ in os.walk(top, onerror=_raise_unless_gone):
+            paths = DESCRIPTORS.instead(lambda: [path for path, _, _ in os.walk(top, onerror=_raise_unless_gone)])
+            for path in paths:
                 self._folders.sync(path, failures=failures)
         except OSError as error:
             what = f"Can't make sure that all of {folder or 'the store'} in {self.root} is on the disk"
@@ -282,7 +288,7 @@ class LocalStorage(Storage):
     def _walk(self, folder: str, name_prefix: str, *, note_empty: bool) -> Iterator[ObjectInfo]:
         """Yield the files below ``root/folder`` whose name there starts with `name_prefix`, sorted by whole key."""
         try:
-            with os.scandir(f"{self.root}/{folder}") as entries:
+            with DESCRIPTORS.opened(lambda: os.scandir(f"{self.root}/{folder}")) as entries:
                 # A folder is sorted as "name/", for that is how it stands in its files' keys: "a-b" < "a/b".
                 names = [entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name for entry in entries]
         except (FileNotFoundError, NotADirectoryError):

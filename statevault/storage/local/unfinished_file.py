@@ -14,6 +14,7 @@ import secrets
 from contextlib import suppress
 
 from statevault.storage.body import buffers
+from statevault.storage.descriptors import DESCRIPTORS
 from statevault.storage.interface import Body
 from statevault.storage.keys import TEMPORARY_PREFIX
 from statevault.storage.local.file_calls import FileCalls
@@ -87,7 +88,11 @@ class UnfinishedFile:
 
     def equals(self, target: str) -> bool:
         """Whether it holds the same bytes as another file."""
-        with open(self._path, "rb") as one, open(target, "rb") as two:  # noqa: PTH123 - str paths, no Path per call
+        # str paths, no Path per call
+        with (
+            DESCRIPTORS.opened(lambda: open(self._path, "rb")) as one,  # noqa: PTH123
+            DESCRIPTORS.opened(lambda: open(target, "rb")) as two,  # noqa: PTH123
+        ):
             while True:
                 block = one.read(_COMPARE_BYTES)
                 if block != two.read(_COMPARE_BYTES):
@@ -105,5 +110,5 @@ class UnfinishedFile:
 
     def _close(self) -> None:
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            DESCRIPTORS.close(self._descriptor)
             self._descriptor = None
