@@ -1,10 +1,11 @@
-"""Launches the small agent on a storage that hangs for ever: ``run_hanging.py KEY [FIELD=SECONDS …]``.
+"""Launches the small agent on a storage that hangs for ever: ``run_hanging.py KEY [FIELD=VALUE …]``.
 
 The storage hangs when it is to write an object whose key holds KEY. The fields are those of the configuration.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from typing import Any
@@ -42,7 +43,7 @@ if __name__ == "__main__":
     parts.agent.step = telling  # type: ignore[method-assign]
     config: dict[str, Any] = {"states_dir": "memory://states", "web_api_address": None}
     for field in fields:
-        name, _, seconds = field.partition("=")
-        config[name] = float(seconds)
+        name, _, value = field.partition("=")
+        config[name] = json.loads(value)
     launch(parts.interaction, parts.models, parts.data, parts.trainers, config)
     print("returned", flush=True)

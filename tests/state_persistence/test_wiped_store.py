@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from typing_extensions import override
 
 from statevault.errors import StatePrunedError, StoreReplacedError
 from statevault.format.keys import IDS
-from statevault.state_persistence import StateStore
+from statevault.state_persistence import KeepLatest, LatestStatesKeeper, RetentionPolicy, StatesKeeper, StateStore
+from statevault.state_persistence.keepers import Retention
 from statevault.storage import Body, ObjectInfo, Storage, StorageWrapper, open_storage
 from tests.servers import Servers
 from tests.state_persistence.components import Files, Folder, store_with
@@ -250,6 +252,53 @@ def test_a_prune_under_way_does_no_harm_to_another_store(when: str) -> None:
     assert happened
     assert whole(inner) == SECOND_RUN
     assert not [key for key in inner.objects if key.startswith("_vault/intents")]
+
+
+class KeepsTold(StatesKeeper):
+    """Keeps the last two of what it was told, and knows nothing but that."""
+
+    def __init__(self) -> None:
+        self.told: list[Path] = []
+
+    @override
+    def append(self, path: Path) -> None:
+        self.told.append(path)
+
+    @override
+    def select_removal_states(self) -> Iterator[Path]:
+        while len(self.told) > 2:
+            yield self.told.pop(0)
+
+
+@pytest.mark.parametrize("make", [KeepsTold, partial(LatestStatesKeeper, "ignored", 2), partial(KeepLatest, 2)])
+@pytest.mark.parametrize("noticed", ["by a save", "by the removal"])
+def test_retention_begins_again_in_the_store_that_lies_there_now(
+    make: Callable[[], StatesKeeper | RetentionPolicy], noticed: str
+) -> None:
+    storage = DictStorage()
+    old = OlderProcess(storage)
+    retention = Retention(old.store, make())
+    retention()
+    assert old.store.names() == ["epoch-2.state", "epoch-3.state"]
+    old.folder.files = model(104)
+    unnoticed = old.store.save_state(name="epoch-4.state")
+    wipe(storage)
+    save(storage, 200, count=2)
+    if noticed == "by a save":
+        old.folder.files = model(301)
+        retention(old.store.save_state(name="epoch-9.state"))
+        expected = ["epoch-2.state", "epoch-9.state"]
+    else:
+        with suppress(StoreReplacedError):
+            retention(unnoticed)
+        expected = ["epoch-1.state", "epoch-2.state"]
+    retention()
+    assert old.store.names() == expected
+    assert whole(storage).keys() == set(expected)
+    for number in (3, 4):
+        old.folder.files = model(300 + number)
+        retention(old.store.save_state(name=f"epoch-{number}.state"))
+    assert old.store.names() == ["epoch-3.state", "epoch-4.state"]
 
 
 def test_a_state_out_of_a_backup_is_known_by_its_stamp(tmp_path: Path) -> None:

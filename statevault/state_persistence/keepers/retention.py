@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +33,9 @@ class Retention:
     """Applies a keeper to a store, one save after the other. For one thread at a time.
 
     A :class:`StoreStatesKeeper` chooses each time out of what is in the store. Any other keeper is told of the states
-    and forgets those that it has selected, so that what was not removed is remembered here.
+    and forgets those that it has selected, so that what was not removed is remembered here. When the store was wiped
+    and used again, such a keeper still knows states of the one before, perhaps by names that are used again: what it
+    selects of them is passed over.
     """
 
     def __init__(
@@ -57,6 +59,8 @@ class Retention:
         self._must_look = True
         self._to_tell: deque[UPath] = deque()
         self._due: dict[str, None] = {}
+        self._generation = store.generation
+        self._of_earlier_stores: Counter[str] = Counter()
         self._removal_failed = False
         self._reported: set[str] = set()
 
@@ -70,6 +74,8 @@ class Retention:
             StorageError: The storage failed; what was not removed is tried again at the next call.
             StateVaultError: The keeper raised something, which is the cause; it is asked again at the next call.
         """
+        if self._generation != self._store.generation:
+            self._begin_again()
         if isinstance(self._keeper, StoreStatesKeeper) and not self._keeper.must_be_told:
             with self._keeper_at_work("select_from"):
                 self._due = dict.fromkeys(self._keeper.select_from(self._store, resumed_from=self._resumed_from))
@@ -84,6 +90,17 @@ class Retention:
 
     def look_again(self) -> None:
         """List the store again at the next call: a save that failed may have committed its state all the same."""
+        self._must_look = True
+
+    def _begin_again(self) -> None:
+        """Forget what was known of the store that lay there before."""
+        self._generation = self._store.generation
+        # What the keeper has selected already, it has forgotten.
+        self._of_earlier_stores.update(self._known - self._due.keys() - {path.name for path in self._to_tell})
+        self._known.clear()
+        self._due.clear()
+        self._to_tell.clear()
+        self._reported.clear()
         self._must_look = True
 
     def _tell(self, path: UPath | None) -> None:
@@ -110,6 +127,8 @@ class Retention:
                 name = self._own_name(selected)
                 if name is None:
                     _logger.warning("%s selected %s, which is no state of %s", self._name, selected, self._store.url)
+                elif self._of_earlier_stores[name]:
+                    self._of_earlier_stores[name] -= 1
                 else:
                     self._due[name] = None
 
@@ -117,6 +136,8 @@ class Retention:
         if not self._due and not self._removal_failed:
             return
         protected = self._store.protected(resumed_from=self._resumed_from)
+        if self._generation != self._store.generation:
+            return  # what is due was chosen in another store; the next call begins again
         for name in protected.keys() & self._due.keys() - self._reported:
             _logger.info("%s selected %s, which stays: %s", self._name, name, ", ".join(protected[name]))
             self._reported.add(name)

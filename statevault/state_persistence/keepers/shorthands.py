@@ -11,7 +11,6 @@ import os
 from datetime import timedelta
 from typing import Literal
 
-import numpy as np
 from typing_extensions import TypeIs
 from upath import UPath
 
@@ -144,4 +143,5 @@ class PeriodicStatesKeeper(PolicyStatesKeeper):
 
 def _is_number(value: object) -> TypeIs[float]:
     """Whether it is a real number, Python's or NumPy's. A bool is none, nor is what NumPy calls one: a timedelta64."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool | np.timedelta64)
+    # By its name: an import of NumPy for this would take longer than that of all the rest.
+    return isinstance(value, numbers.Real) and type(value).__name__ not in {"bool", "timedelta64"}
