@@ -9,12 +9,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from upath import UPath
 
 from statevault.errors import InvalidNameError, MissingExtraError
 from statevault.storage.fsspec_storage import FsspecStorage
 from statevault.storage.interface import Storage
 from statevault.storage.local.storage import LocalStorage
+from statevault.storage.options import check_names, parameters
 from statevault.storage.redaction import redacted
 from statevault.storage.retry import RetryingStorage, RetryPolicy
 
@@ -55,6 +57,9 @@ def open_storage(
     own = dict(url.storage_options) if isinstance(url, UPath) else {}
     options = {**own, **(storage_options or {})}
     if protocol in {"", "file", "local"}:
+        # None of them is needed. One that fsspec does not know is meant for another place.
+        given = {name: value for name, value in options.items() if value is not None}
+        check_names(given, parameters(LocalFileSystem), url=text)
         return LocalStorage(_local_path(text))
     storage: Storage
     try:

@@ -25,6 +25,7 @@ from statevault.errors import (
     StoreNotFoundError,
 )
 from statevault.storage import RetryingStorage, RetryPolicy, Storage, client, open_storage
+from statevault.storage.redaction import Secrets
 from statevault.storage.s3.errors import answer, is_conflict, translated
 from statevault.storage.s3.storage import S3Storage
 from statevault.storage.s3.upload import part_size
@@ -425,7 +426,7 @@ def test_the_request_is_the_servers_to_say_even_through_a_chain_of_causes() -> N
 
 
 def test_an_error_of_unknown_kind_is_a_permanent_storage_error() -> None:
-    error = translated(ValueError("odd"), url="s3://b", key="k", what="Can't do it")
+    error = translated(ValueError("odd"), url="s3://b", key="k", what="Can't do it", secrets=Secrets({}))
     assert (type(error), error.transient, error.key) == (StorageError, False, "k")
 
 
