@@ -12,7 +12,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from upath import UPath
 
-from statevault.errors import InvalidNameError, MissingExtraError
+from statevault.errors import InvalidNameError, MissingExtraError, StorageOptionError
 from statevault.storage.fsspec_storage import FsspecStorage
 from statevault.storage.interface import Storage
 from statevault.storage.local.storage import LocalStorage
@@ -33,7 +33,7 @@ def open_storage(
     *,
     retry: RetryPolicy | None = _DEFAULT_RETRY,
 ) -> Storage:
-    """Open the storage at a path or URL. Nothing is read or written yet.
+    """Open the storage at a path or URL. Nothing in it is read or written yet, and no server is asked.
 
     Args:
         url: A path (``~`` is the home folder), ``file://…``, ``memory://…``, ``s3://bucket/prefix``,
@@ -54,6 +54,8 @@ def open_storage(
     """
     text = normalized_url(url)
     protocol = _protocol(text)
+    if storage_options is not None and not isinstance(storage_options, Mapping):
+        raise StorageOptionError(f"storage_options for {redacted(text)} must be a dict of options by their names")
     own = dict(url.storage_options) if isinstance(url, UPath) else {}
     options = {**own, **(storage_options or {})}
     if protocol in {"", "file", "local"}:

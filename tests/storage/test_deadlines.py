@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import ssl
@@ -26,9 +27,11 @@ CALLS: dict[str, Callable[[Storage], object]] = {
     "get": lambda storage: storage.get("key"),
     "get_part": lambda storage: storage.get("key", 0, 60),
     "get_into": lambda storage: storage.get_into("key", 0, memoryview(bytearray(60))),
+    "head": lambda storage: storage.head("key"),
     "put": lambda storage: storage.put("key", b"x"),
     "delete": lambda storage: storage.delete(["a", "b"]),
 }
+WITH_BODY = [call for call in CALLS if call != "head"]
 SAID = {"list": "Can't list", "put": "Can't write key", "delete": "Can't delete"}
 
 
@@ -71,7 +74,7 @@ def dripping(clock: Clock, *, head: bool = False, status: int = 200) -> Callable
 # ------------------------------------------------------------------------------------------- what S3 sends
 
 
-@pytest.mark.parametrize(("call", "status"), [*((call, 200) for call in CALLS), ("list", 403), ("get_into", 503)])
+@pytest.mark.parametrize(("call", "status"), [*((call, 200) for call in WITH_BODY), ("list", 403), ("get_into", 503)])
 def test_an_answer_that_drips_is_a_timeout_that_names_the_call(clock: Clock, call: str, status: int) -> None:
     with scripted_server(dripping(clock, status=status)) as endpoint:
         with pytest.raises(StorageTimeoutError, match=SAID.get(call, "Can't read key")) as caught:
@@ -86,7 +89,7 @@ def test_so_is_one_that_drips_before_its_body(clock: Clock, call: str) -> None:
         scripted_server(dripping(clock, head=True)) as endpoint,
         pytest.raises(StorageTimeoutError, match="less than"),
     ):
-        CALLS.get(call, lambda storage: storage.head("key"))(opened(endpoint))
+        CALLS[call](opened(endpoint))
 
 
 def test_an_answer_that_drips_in_chunks_is_a_timeout(clock: Clock) -> None:
@@ -247,3 +250,31 @@ def test_gcs_that_takes_a_body_too_slowly_is_a_timeout(short_patience: dict[str,
         with pytest.raises(StorageTimeoutError, match="Can't write key"):
             storage.put("key", bytes(15 * MIB))
         stopped.set()
+
+
+def test_what_gcs_takes_and_sends_puts_its_deadline_off_and_not_for_hours() -> None:
+    async def passing() -> list[float]:
+        patience = gcs_client._Patience(60.0)
+        now = asyncio.get_running_loop().time()
+        async with patience.limit:
+            patience.limit.reschedule(now + 10.0)
+            body = gcs_client._SentBody(bytes(1 << 20), patience)
+            ends = []
+            while body.read(64 << 10):
+                ends.append((patience.limit.when() or 0.0) - now)
+            return ends
+
+    ends = asyncio.run(passing())
+    assert ends[:3] == pytest.approx([12.0, 14.0, 16.0])
+    assert ends[-1] == pytest.approx(42.0)
+    assert len(ends) == 16
+
+
+def test_its_deadline_is_never_far_away() -> None:
+    async def passing() -> float:
+        patience = gcs_client._Patience(60.0)
+        async with patience.limit:
+            patience.passed(1 << 40)
+            return (patience.limit.when() or 0.0) - asyncio.get_running_loop().time()
+
+    assert asyncio.run(passing()) <= 60.0

@@ -44,12 +44,13 @@ def client_settings(options: Mapping[str, Any], *, url: str) -> dict[str, Any]:
         StorageOptionError: One can't be used.
     """
     filesystem = load_gcsfs(emulated=bool(endpoint(options))).GCSFileSystem
+    known = parameters(filesystem)
+    check_names(options, known, url=url)
     settings: dict[str, Any] = apply_config(filesystem, dict(options))
-    check_names(settings, parameters(filesystem) - {"gcsfs"}, url=url)
+    check_names(settings, known, url=url)
     check_nested(settings, ("session_kwargs", "session_kwargs.headers"), url=url)
     session = settings.get("session_kwargs") or {}
-    known = {*signature(aiohttp.ClientSession).parameters}
-    check_names(session, known, url=url, within="session_kwargs")
+    check_names(session, signature(aiohttp.ClientSession).parameters, url=url, within="session_kwargs")
     for name, value in (session.get("headers") or {}).items():
         check_whole_text(value, name=f"session_kwargs.headers.{name}", url=url)
     check_values(settings, _RULES, url=url)

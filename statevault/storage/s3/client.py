@@ -99,7 +99,9 @@ def _check_parameters(extra: Mapping[str, Any], model: Any, *, url: str) -> None
     check_names(extra, shapes, url=url, within="s3_additional_kwargs")
     for name, value in extra.items():
         told = f"s3_additional_kwargs.{name}"
-        if value is not None and ParamValidator().validate(value, shapes[name]).has_errors():
+        # Bytes are a key of the customer's own, which botocore encodes before it looks at it.
+        is_given = value is not None and not isinstance(value, bytes)
+        if is_given and ParamValidator().validate(value, shapes[name]).has_errors():
             raise StorageOptionError(f"{told} of {url} can't be used: expected a {shapes[name].type_name}", url=url)
         for text in value.values() if isinstance(value, Mapping) else (value,):
             if isinstance(text, str):

@@ -14,12 +14,12 @@ from typing_extensions import override
 
 from statevault.storage.options import check_credential
 from statevault.storage.redaction import Secrets
+from statevault.storage.s3.errors import NO_CREDENTIALS
 
 __all__ = ["FoundCredentials"]
 
 # These ask a program or a server.
 _ASKING = frozenset({"custom-process", "container-role", "iam-role"})
-_UNREACHABLE = (boto.CredentialRetrievalError, boto.MetadataRetrievalError, boto.ConnectionError, boto.HTTPClientError)
 
 
 class FoundCredentials(Credentials):  # type: ignore[misc] # botocore has no types
@@ -48,7 +48,8 @@ class FoundCredentials(Credentials):  # type: ignore[misc] # botocore has no typ
         self._found: Credentials | None = None
         self._good: ReadOnlyCredentials | None = None
         at_hand = [provider for provider in providers if provider.METHOD not in _ASKING]
-        with suppress(*_UNREACHABLE):  # a role may need the network as well: the first request asks again
+        # A role may need the network as well. The first request asks again.
+        with suppress(*NO_CREDENTIALS, boto.ConnectionError, boto.HTTPClientError):
             found = CredentialResolver(at_hand).load_credentials()
             if type(found) is Credentials:  # other kinds are renewed before they are used
                 self._checked(found)

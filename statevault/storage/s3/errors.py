@@ -22,6 +22,7 @@ from statevault.storage.os_errors import storage_error
 from statevault.storage.redaction import Secrets, chain
 
 __all__ = [
+    "NO_CREDENTIALS",
     "answer",
     "is_conflict",
     "is_missing",
@@ -73,12 +74,16 @@ _TRANSIENT = frozenset(
     }
 )
 _REGION = frozenset({"PermanentRedirect", "Redirect", "AuthorizationHeaderMalformed", "301", "307"})
-_NO_CREDENTIALS = (
+NO_CREDENTIALS: tuple[type[Exception], ...] = (
     boto.NoCredentialsError,
     boto.CredentialRetrievalError,
+    boto.MetadataRetrievalError,
     boto.TokenRetrievalError,
     boto.SSOError,
+    *([boto.LoginError] if hasattr(boto, "LoginError") else ()),  # not in the oldest versions
 )
+"""Errors of botocore where whoever should lend credentials has lent none."""
+
 # What botocore says of options only when it makes the first request, or finds credentials for it.
 _UNUSABLE = (
     boto.ConfigParseError,
@@ -168,7 +173,7 @@ def translated(error: BaseException, *, url: str, key: str, what: str, secrets: 
     if code or status:
         return _from_answer(code, status, url=url, key=key, what=f"{what}: {reason} ({code} {status}).")
     text = f"{what}: {reason}."
-    if isinstance(error, _NO_CREDENTIALS):
+    if isinstance(error, NO_CREDENTIALS):
         return StorageAccessError(f"{text} {_CREDENTIALS_REMEDY}", url=url, key=key)
     if isinstance(error, _UNUSABLE) or _is_unusable_by_transport(error):
         return StorageOptionError(f"{text} {_OPTIONS_REMEDY}", url=url, key=key)

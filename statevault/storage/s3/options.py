@@ -82,7 +82,7 @@ _RULES: Rules = {
     "config_kwargs.proxies_config.proxy_ca_bundle": _FILES,
     "config_kwargs.proxies_config.proxy_client_cert": _FILES,
     "config_kwargs.signature_version": (
-        lambda value: value is UNSIGNED or value in AUTH_TYPE_MAPS,
+        lambda value: value is UNSIGNED or (isinstance(value, str) and value in AUTH_TYPE_MAPS),
         "e.g. s3v4",
     ),
     "config_kwargs.retries.max_attempts": (lambda value: value == 0 or _is_count(value), "a whole number"),
@@ -118,6 +118,7 @@ def client_settings(options: Mapping[str, Any], *, url: str) -> dict[str, Any]:
     Raises:
         StorageOptionError: One can't be used.
     """
+    check_names(options, known_options(), url=url)
     options = apply_config(s3fs.S3FileSystem, dict(options))
     check_names(options, known_options(), url=url)
     check_nested(options, ("s3_additional_kwargs", "config_kwargs.proxies", *_NAMES), url=url)
