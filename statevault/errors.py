@@ -6,7 +6,7 @@
 * The caller gave something that can't be kept or trusted: :class:`UnsupportedTypeError`,
   :class:`InvalidNameError`, :class:`PickleNotAllowedError`.
 * A save (or a pin) did not happen, a later one may: :class:`SaveFencedError`, :class:`SaveSupersededError`,
-  :class:`SaveTimeoutError`, :class:`StagingSpaceError`, :class:`PinConflictError`.
+  :class:`SaveTimeoutError`, :class:`StagingSpaceError`, :class:`PinConflictError`, :class:`StoreReplacedError`.
 * A batch experiment: :class:`ExperimentNotFoundError`, :class:`ExperimentExistsError`, :class:`TrialTakenError`,
   :class:`TrialIncompleteError`, :class:`TrialFailedError`, :class:`WorkerDiedError`.
 * The storage failed: :class:`StorageError` and its kin, whose :attr:`~StorageError.transient` says whether
@@ -50,6 +50,7 @@ __all__ = [
     "StorageTimeoutError",
     "StorageUnreachableError",
     "StoreNotFoundError",
+    "StoreReplacedError",
     "TrialFailedError",
     "TrialIncompleteError",
     "TrialTakenError",
@@ -116,6 +117,14 @@ class SaveFencedError(StateVaultError):
     """The save was given up by a prune that took its writer for dead.
 
     Nothing of it is visible, or, if the prune had seen its marker in time, all of it.
+    """
+
+
+class StoreReplacedError(StateVaultError):
+    """Another store lies where the one was that this process knew: somebody has wiped it, and perhaps used it again.
+
+    Nothing was removed, or saved. What was known of the store is forgotten: the next call is about the one that is
+    there now.
     """
 
 

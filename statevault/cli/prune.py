@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, timedelta
+from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -13,11 +13,12 @@ from statevault.cli.confirm import Yes, confirm, refuse_unasked
 from statevault.cli.failures import reported
 from statevault.cli.options import AsJson, StorageOptions, StoreArgument, opened
 from statevault.cli.output import console, counted, is_wide, plain, print_json, size
-from statevault.cli.prune_rules import PrunePolicy, keep_rules
+from statevault.cli.prune_rules import PrunePolicy, check_plan, keep_rules
 from statevault.cli.quantities import parsed_duration, parsed_size
 from statevault.errors import StateVaultError
 from statevault.state_persistence import PruneResult, StateStore
 from statevault.state_persistence.retention import Decision, RetentionPlan
+from statevault.state_persistence.retention.holdings import in_utc
 
 __all__ = ["prune"]
 
@@ -98,6 +99,7 @@ def prune(
     policy = PrunePolicy(rules, max_size)
     with reported(as_json=as_json), opened(url, storage_option) as store:
         plan = store.plan_retention(policy, pattern=pattern)
+        check_plan(plan, store, pattern)
         frees = _frees(policy, plan)
         if not as_json:
             _print(plan, policy, frees)
@@ -162,7 +164,7 @@ def _print(plan: RetentionPlan, policy: PrunePolicy, frees: dict[str, int]) -> N
     for decision in plan.decisions:
         state = decision.state
         cells = [Text("stays", "green") if decision.keep else Text("goes", "red"), Text(state.name)]
-        cells += [Text(f"{state.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}")] if wide else []
+        cells += [Text(f"{in_utc(state.created_at):%Y-%m-%d %H:%M:%S}")] if wide else []
         cells += [Text(size(state.size)), Text("" if decision.keep else size(frees[state.name]))]
         table.add_row(*cells, Text(plain(_why(decision, policy))))
     console.print(table)

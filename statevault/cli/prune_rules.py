@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from fnmatch import fnmatchcase
 
 import typer
 
-from statevault.cli.output import size
+from statevault.cli.output import plain, size
+from statevault.state_persistence import StateStore
 from statevault.state_persistence.retention import (
     Holdings,
     KeepAny,
@@ -18,11 +19,14 @@ from statevault.state_persistence.retention import (
     KeepPeriodic,
     KeepWithin,
     KeepWithinSize,
+    RetentionPlan,
     RetentionPolicy,
     Sizes,
+    Verdict,
 )
+from statevault.state_persistence.retention.policies import judged
 
-__all__ = ["PrunePolicy", "keep_rules"]
+__all__ = ["PrunePolicy", "check_plan", "keep_rules"]
 
 _PERIODS = ("hourly", "daily", "weekly", "monthly", "yearly")
 
@@ -81,18 +85,36 @@ class PrunePolicy:
     def keep(self, holdings: Holdings) -> Mapping[str, str]:
         """Choose what to keep, and say why."""
         self.sizes = holdings.sizes
-        chosen: Mapping[str, Any] = (
-            KeepAny(tuple(self.rules)).keep(holdings) if self.rules else {state.name: None for state in holdings.states}
-        )
+        if self.rules:
+            chosen = judged(KeepAny(tuple(self.rules)), holdings)
+        else:
+            chosen = Verdict(dict.fromkeys((state.name for state in holdings.states), ""))
         if self.max_bytes is None:
             return chosen
         candidates = tuple(state for state in holdings.states if state.name in chosen)
         fitting = KeepWithinSize(self.max_bytes).keep(replace(holdings, states=candidates))
         self._too_large = frozenset(chosen) - frozenset(fitting)
-        return {name: chosen[name] or f"fits into {size(self.max_bytes)}" for name in fitting}
+        kept = {name: chosen[name] or f"fits into {size(self.max_bytes)}" for name in fitting}
+        return Verdict(kept, problems=chosen.problems)
 
     def why_not(self, state: str) -> str:
         """Why a state goes."""
         if state in self._too_large and self.max_bytes is not None:
             return f"with all newer ones, it does not fit into {size(self.max_bytes)}"
         return "no rule keeps it"
+
+
+def check_plan(plan: RetentionPlan, store: StateStore, pattern: str) -> None:
+    """Refuse a metric or a pattern that fits no state: a typo. Print what else the rules could not judge.
+
+    Raises:
+        typer.BadParameter: No state has the metric, or no name matches the pattern.
+    """
+    for problem in plan.problems:
+        if isinstance(problem.policy, KeepBest):
+            raise typer.BadParameter(plain(f"--metric: {problem}"))
+        typer.echo(f"statevault: {plain(str(problem))}", err=True)
+    if not any(fnmatchcase(decision.state.name, pattern) for decision in plan.decisions):
+        names = store.names()  # also of damaged states
+        if names and not any(fnmatchcase(name, pattern) for name in names):
+            raise typer.BadParameter(f"--pattern: no state has a name like {pattern!r}; the newest is {names[-1]!r}")

@@ -27,14 +27,14 @@ def parsed_size(text: str) -> int:
     """Bytes of ``50GB``, ``1.5 GiB``, ``800k`` or ``1024``: powers of 1000, with an i those of 1024.
 
     Raises:
-        typer.BadParameter: It is none, or less than a byte.
+        typer.BadParameter: It is none, or less than a byte, or more than 8 EiB.
     """
     match = _SIZE.fullmatch(text.strip())
     count = 0
     if match is not None and len(text) <= _LONGEST:
         power = _POWERS.get((match[2] or "").lower(), 0)
         count = int(float(match[1]) * (1024 if match[3] else 1000) ** power)
-    if count < 1:
+    if not 1 <= count < 2**63:
         raise typer.BadParameter(f"{text!r} is no size: write 50GB, 1.5GiB, 800MB or a number of bytes")
     return count
 

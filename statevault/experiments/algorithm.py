@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Sequence
-from typing import Any, Protocol, SupportsIndex, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+from statevault.state_persistence.whole_numbers import whole_number
 
 __all__ = ["Algorithm", "InitializedAlgorithm", "check_algorithms", "check_runnable", "network_of"]
 
@@ -78,10 +79,7 @@ def check_runnable(algorithms: Sequence[Any]) -> None:
 def _check_values(index: int, name: Any, iterations: Any) -> None:
     if not isinstance(name, str) or not name:
         raise TypeError(f"algorithms[{index}].name is {name!r}, and must be a string that is not empty")
-    if isinstance(iterations, bool) or not isinstance(iterations, SupportsIndex):
-        raise TypeError(f"algorithm {name!r} has iterations={iterations!r}, and must have a whole number of them")
-    if operator.index(iterations) < 1:
-        raise ValueError(f"algorithm {name!r} has {iterations} iterations; 1 is the least")
+    whole_number(f"iterations of the algorithm {name!r}", iterations, minimum=1)
 
 
 def network_of(problem: Any) -> Any:

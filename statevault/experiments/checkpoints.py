@@ -24,7 +24,7 @@ from statevault.experiments.records import CompletionRecord, KeptCheckpoint, Pro
 from statevault.experiments.unsealed import check_unsealed
 from statevault.sealed import SealedFiles
 from statevault.state_persistence import StateInfo
-from statevault.state_persistence.retention import Holdings, RetentionPolicy, plan_retention
+from statevault.state_persistence.retention import CannotJudge, Holdings, RetentionPolicy, plan_retention
 from statevault.storage import ObjectInfo, Storage
 
 __all__ = ["Checkpoint", "TrialCheckpoints"]
@@ -73,6 +73,7 @@ class TrialCheckpoints:
         self._trial = trial
         self._listed: list[Checkpoint] | None = None
         self._own: set[int] = set()
+        self._problems: tuple[CannotJudge, ...] = ()
 
     def checkpoints(self) -> list[Checkpoint]:
         """Those that lie there, in the order of saving.
@@ -160,6 +161,10 @@ class TrialCheckpoints:
             pinned={} if complete is None else {complete.checkpoint_name: ("complete",)},
             pattern="*",
         )
+        if plan.problems != self._problems:
+            self._problems = plan.problems
+            for problem in plan.problems:
+                _logger.warning("keep_n_checkpoints can't judge those of trial %d: %s", self._trial, problem)
         gone = [state.name for state in plan.removed]
         if gone:
             self._storage.delete([checkpoints[name].found.key for name in gone])

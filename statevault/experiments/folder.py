@@ -34,10 +34,10 @@ from statevault.experiments.metadata_file import MetadataFile
 from statevault.experiments.own_objects import own_objects
 from statevault.experiments.pickles import PickledObjects
 from statevault.experiments.records import AlgorithmEntry, ExperimentMetadata
-from statevault.experiments.whole_numbers import whole_number
 from statevault.sealed import SealedFiles
 from statevault.state_persistence.metadata import check_metadata
 from statevault.state_persistence.retention import KeepLatest, RetentionPolicy
+from statevault.state_persistence.whole_numbers import whole_number
 from statevault.storage import Storage, normalized_url, open_storage, parent_and_name
 
 __all__ = ["ExperimentFolder"]
@@ -149,7 +149,7 @@ class ExperimentFolder:
         Raises:
             ExperimentExistsError: The folder holds an experiment.
             ValueError: There is no algorithm, two have one name, or a number is not positive.
-            TypeError: A name is no string, or a number of iterations no whole number.
+            TypeError: A name is no string, or a number no integer.
             UnsupportedTypeError: Pickle can't take something.
             StorageError: The storage failed.
         """

@@ -138,8 +138,16 @@ class _Process:
         with self._changed:
             self.held[place] = _Held(claim, exclusive)
             if self._beating is None or not self._beating.is_alive():
-                self._beating = threading.Thread(target=self._beat, name="statevault-claims", daemon=True)
-                self._beating.start()
+                self._start_beating()
+
+    def _start_beating(self) -> None:
+        thread = threading.Thread(target=self._beat, name="statevault-claims", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            _logger.warning("%s: after two minutes, other machines take this process for dead", error)
+        else:
+            self._beating = thread
 
     def drop(self, place: _Place) -> _Held | None:
         with self._changed:

@@ -39,7 +39,8 @@ class CheckpointManager(ExperimentTrials):
         agents_of: The agents of a network; by default its ``agents``.
 
     Raises:
-        ValueError: A step or a count is not positive.
+        TypeError: A step or a count is no integer.
+        ValueError: One is not positive.
         UnsupportedTypeError: `benchmark_metadata` is not JSON.
         InvalidNameError: The URL can't be used.
         MissingExtraError: The protocol needs a package that is not installed.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from statevault.errors import CorruptStateError, FormatError, ObjectNotFoundError
@@ -20,8 +19,8 @@ from statevault.experiments.layout import (
 )
 from statevault.experiments.own_objects import own_objects
 from statevault.experiments.records import CompletionRecord, ExperimentMetadata, ProgressRecord
-from statevault.state_persistence.concurrency.parallel import map_ordered
 from statevault.storage import ObjectInfo, Storage
+from statevault.worker_pool import parallel_map
 
 __all__ = ["ExperimentOverview", "TrialOverview", "is_experiment", "look_at_experiment"]
 
@@ -128,13 +127,12 @@ def look_at_experiment(storage: Storage) -> ExperimentOverview:
         numbers = parse_trial(info.key)
         if numbers is not None and _has(metadata, *numbers):
             of_trials[numbers].append(info)
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="statevault-overview") as pool:
 
-        def look_at(numbers: tuple[int, int]) -> TrialOverview:
-            return _look_at_trial(storage, *numbers, of_trials[numbers])
+    def look_at(numbers: tuple[int, int]) -> TrialOverview:
+        return _look_at_trial(storage, *numbers, of_trials[numbers])
 
-        trials = tuple(map_ordered(pool, look_at, sorted(of_trials), ahead=_READERS))
-    return ExperimentOverview(metadata, trials, sum(info.size for info in found))
+    trials = parallel_map(look_at, sorted(of_trials), workers=_READERS, name="statevault-overview")
+    return ExperimentOverview(metadata, tuple(trials), sum(info.size for info in found))
 
 
 def _has(metadata: ExperimentMetadata, alg_idx: int, trial: int) -> bool:

@@ -94,12 +94,14 @@ def shown(counts: TrialCounts, *, bars: bool | None) -> Iterator[None]:
                 show()
 
         looking = threading.Thread(target=look, name="statevault-progress", daemon=True)
-        looking.start()
+        with contextlib.suppress(RuntimeError):  # there is no thread to be had: only the end is shown
+            looking.start()
         try:
             yield
         finally:
             over.set()
-            looking.join()
+            if looking.ident is not None:
+                looking.join()
             show()
 
 

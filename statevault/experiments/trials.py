@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +15,8 @@ from statevault.experiments.checkpoints import TrialCheckpoints
 from statevault.experiments.folder import ExperimentFolder
 from statevault.experiments.layout import completion_key, is_completion_key, trial_claims, trial_prefix, trials_in
 from statevault.experiments.records import CompletionRecord, ExperimentMetadata
-from statevault.experiments.whole_numbers import whole_number
+from statevault.state_persistence.whole_numbers import whole_number
+from statevault.worker_pool import parallel_map
 
 __all__ = ["ExperimentTrials"]
 
@@ -34,6 +34,7 @@ class ExperimentTrials(ExperimentFolder):
             iteration: Its number, from 0.
 
         Raises:
+            TypeError: It is no integer.
             ValueError: It is negative.
         """
         iteration = whole_number("iteration", iteration, minimum=0)
@@ -79,7 +80,8 @@ class ExperimentTrials(ExperimentFolder):
 
         Raises:
             TrialTakenError: Another process works on the trial, or has taken it over.
-            ValueError: A number is negative, or two agents have one key.
+            TypeError: A number is no integer.
+            ValueError: One is negative, or two agents have one key.
             UnsupportedTypeError: Pickle can't take something.
             StorageError: The storage failed.
         """
@@ -193,8 +195,8 @@ class ExperimentTrials(ExperimentFolder):
             )
 
         marked = sorted(numbers for numbers in trials_in(keys) if completion_key(*numbers) in keys)
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="statevault-trials") as pool:
-            return {numbers for numbers, whole in zip(marked, pool.map(is_complete, marked), strict=True) if whole}
+        are_complete = parallel_map(is_complete, marked, workers=_READERS, name="statevault-trials")
+        return {numbers for numbers, whole in zip(marked, are_complete, strict=True) if whole}
 
     def _iterations(self) -> dict[int, int]:
         """How many iterations there are to be, by the number of the algorithm; empty where there is no experiment."""
@@ -231,7 +233,8 @@ class ExperimentTrials(ExperimentFolder):
 
         Raises:
             ExperimentNotFoundError: The folder holds no experiment.
-            ValueError: A number is negative.
+            TypeError: A number is no integer.
+            ValueError: One is negative.
             TrialTakenError: Another process has been changing the metadata for half a minute.
             StorageError: The storage failed.
         """

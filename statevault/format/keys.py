@@ -15,6 +15,7 @@ __all__ = [
     "ABORTS",
     "COMMITS",
     "FORMAT_KEY",
+    "IDS",
     "INTENTS",
     "MARKER_PACK",
     "MAX_SEQUENCE",
@@ -27,10 +28,12 @@ __all__ = [
     "check_object_key",
     "commit_key",
     "folder_of",
+    "id_key",
     "intent_key",
     "is_intent_key",
     "manifest_key",
     "object_key",
+    "parse_ids",
     "parse_pin_keys",
     "parse_state_keys",
     "pin_key",
@@ -47,12 +50,14 @@ TOMBSTONES = VAULT + "tombstones/"
 ABORTS = VAULT + "aborts/"
 INTENTS = VAULT + "intents/"
 PINS = VAULT + "pins/"
+IDS = VAULT + "ids/"
 MARKER_PACK = VAULT + "markers.pack"
 MAX_SEQUENCE = 10**12 - 1
 
 _MANIFEST = "manifest.msgpack.zst"
 _SEQUENCED = re.compile(r"(\d{12})\.(.+)", re.ASCII)
 _INTENT = re.compile(re.escape(INTENTS) + r"[0-9a-f]{16}", re.ASCII)
+_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _ATTEMPT = re.compile(r"\.[0-9a-f]{8}$")
 _TO_ESCAPE = re.compile(rb"[^A-Za-z0-9._,+=@~-]|^\.")
 _MAX_SEGMENT = 180
@@ -96,6 +101,11 @@ def is_intent_key(key: str) -> bool:
     return _INTENT.fullmatch(key) is not None
 
 
+def id_key(identity: str) -> str:
+    """The key that makes a store known by an id."""
+    return IDS + identity
+
+
 def pin_key(state: str, pin: str, attempt: str) -> str:
     """The key of the pin named `pin` on `state`.
 
@@ -135,6 +145,13 @@ def parse_state_keys(keys: Iterable[str], prefix: str) -> list[StateKey]:
     """
     parsed = (_parse_state_key(key.removeprefix(prefix)) for key in keys if key.startswith(prefix))
     return sorted(key for key in parsed if key is not None)
+
+
+def parse_ids(keys: Iterable[str]) -> frozenset[str]:
+    """Read from keys by which ids a store is known; those of other records are left out."""
+    return frozenset(
+        key.removeprefix(IDS) for key in keys if key.startswith(IDS) and _ID.fullmatch(key.removeprefix(IDS))
+    )
 
 
 def parse_pin_keys(keys: Iterable[str]) -> dict[str, tuple[str, ...]]:

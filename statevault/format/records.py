@@ -23,6 +23,7 @@ __all__ = [
     "AbortRecord",
     "CommitRecord",
     "FormatRecord",
+    "IdRecord",
     "IntentRecord",
     "ManifestRef",
     "PinRecord",
@@ -191,5 +192,14 @@ class PinRecord(Record):
     kind: ClassVar[str] = "pin"
     state: StateName
     pin: PinName
+    by: str
+    at: AwareDatetime
+
+
+class IdRecord(Record):
+    """This is the store that it is: under the same URL there may have been another one."""
+
+    kind: ClassVar[str] = "id"
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     by: str
     at: AwareDatetime

@@ -11,7 +11,7 @@ import gymnasium
 from typing_extensions import override
 
 from statevault.errors import FormatError, UnsupportedTypeError
-from statevault.gym.env_state import capture_episode, capture_rng, restore_episode, restore_rng
+from statevault.gym.env_state import EnvState, Plan, capture, plan_restore, unknown_layers
 from statevault.gym.types import EnvReset, EnvStep, GymAction, GymObs
 from statevault.interaction import Environment
 from statevault.state_persistence import read_tree, write_tree
@@ -25,35 +25,45 @@ ActT = TypeVar("ActT")
 
 _RNG = "rng.tree"
 _EPISODE = "episode.tree"
+_STACK = "stack.tree"
 
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
-    """What is saved of the environment: plain values."""
+    """What is saved: plain values.
 
-    rng: dict[str, Any] | None
-    episode: dict[str, Any] | None
+    ``running`` tells whether there was an episode, saved or not; ``shown`` what its agent is to observe next.
+    """
+
+    state: EnvState
+    running: bool
+    shown: list[dict[str, Any]]
 
 
 class GymEnvironment(Environment[GymObs[ObsT], GymAction[ActT]], Generic[ObsT, ActT]):
     """Steps a Gymnasium environment, and begins a new episode when one is over or the agent asks for it.
 
-    Saved are the random number generator, always, and the running episode where the state of the environment is
-    known (see :mod:`statevault.gym.env_state`): it then goes on after a restart; else a new one begins.
+    Saved are the random generators, what wrappers keep across episodes, and the running episode where the state of
+    the environment is known (see :mod:`statevault.gym.env_state`): it then goes on after a restart, in an
+    environment that is built as it was; else a new one begins.
 
     Attributes:
         env: The Gymnasium environment.
     """
 
-    def __init__(self, env: gymnasium.Env[ObsT, ActT] | str, **make_kwargs: Any) -> None:
+    def __init__(
+        self, env: gymnasium.Env[ObsT, ActT] | str, *, resume_episode: bool = True, **make_kwargs: Any
+    ) -> None:
         """Take an environment, or make one.
 
         Args:
             env: The environment, or the id of a registered one.
+            resume_episode: Whether a saved episode goes on. False: a new one begins, and the environment need not be
+                built as the saved one was; the log tells what it does not share with it.
             **make_kwargs: What :func:`gymnasium.make` takes besides the id.
 
         Raises:
-            TypeError: Keywords are given for an environment that is made already.
+            TypeError: Keywords are given for an environment that is made already, or it is a vector environment.
             gymnasium.error.Error: There is no environment of that id.
         """
         super().__init__()
@@ -61,8 +71,11 @@ class GymEnvironment(Environment[GymObs[ObsT], GymAction[ActT]], Generic[ObsT, A
             self.env: gymnasium.Env[ObsT, ActT] = gymnasium.make(env, **make_kwargs)
         elif make_kwargs:
             raise TypeError(f"{sorted(make_kwargs)} are for gymnasium.make(): give the id of an environment")
+        elif not isinstance(env, gymnasium.Env):
+            raise TypeError(f"{env} is not a gymnasium.Env: give a single environment, not a vector of them")
         else:
             self.env = env
+        self._resume_episode = resume_episode
         self._obs: GymObs[ObsT] | None = None
         self._last: _Picture | None = None
         self._loaded: _Picture | None = None
@@ -73,11 +86,10 @@ class GymEnvironment(Environment[GymObs[ObsT], GymAction[ActT]], Generic[ObsT, A
         """Begin an episode, or go on with the one that was loaded."""
         super().setup()
         self._last = None
-        if self._loaded is not None and self._loaded.rng is not None:
-            restore_rng(self.env, self._loaded.rng)
-        self._obs = self._reset()
-        if self._loaded is not None:
-            self._restore(self._loaded)
+        if self._loaded is None:
+            self._obs = self._reset()
+        else:
+            self._restore(self._loaded, self._plan(self._loaded), reset=True)
             self._loaded = None
 
     @override
@@ -108,15 +120,22 @@ class GymEnvironment(Environment[GymObs[ObsT], GymAction[ActT]], Generic[ObsT, A
 
     @override
     def save_state(self, path: Path) -> None:
-        """Save the generator as ``rng.tree`` and, where it is known, the episode as ``episode.tree``."""
+        """Save the generator as ``rng.tree``, the stack of wrappers and what lasts in it as ``stack.tree``.
+
+        The episode is saved as ``episode.tree`` where all of it is known.
+        """
         super().save_state(path)
         picture = self._loaded or self._last or self._picture()
+        state = picture.state
         path.mkdir(exist_ok=True)
-        if picture.rng is not None:
-            write_tree(picture.rng, path / _RNG)
-        if picture.episode is not None:
+        if state.rng is not None:
+            write_tree(state.rng, path / _RNG)
+        if state.build is not None:
+            record = {"build": state.build, "lasting": state.lasting, "spaces": state.spaces}
+            write_tree({**record, "running": picture.running}, path / _STACK)
+        if state.layers is not None:
             try:
-                write_tree(picture.episode, path / _EPISODE)
+                write_tree({"layers": state.layers, "shown": picture.shown}, path / _EPISODE)
             except UnsupportedTypeError as error:
                 self._warn(f"the running episode is not saved: {error}")
 
@@ -125,50 +144,88 @@ class GymEnvironment(Environment[GymObs[ObsT], GymAction[ActT]], Generic[ObsT, A
         """Load what was saved; it takes effect in the next :meth:`setup`, or now if that was before.
 
         Raises:
-            FormatError: The state is that of another environment.
+            FormatError: The saved episode, or what the wrappers had gathered, does not fit this environment; the
+                message says in what they differ. Nothing has changed.
         """
         super().load_state(path)
-        rng = read_tree(path / _RNG) if (path / _RNG).exists() else None
-        episode = read_tree(path / _EPISODE) if (path / _EPISODE).exists() else None
-        if not isinstance(rng, dict | None) or not isinstance(episode, dict | None):
-            raise FormatError(f"{path} holds no state of a GymEnvironment")
-        loaded = _Picture(rng, episode)
+        if not path.exists():
+            _logger.warning("the state holds nothing of %s: a new episode begins", self.env)
+            return
+        loaded = _read(path)
+        plan = self._plan(loaded)
         if self._obs is None or self._last is not None:
             self._loaded = loaded
         else:
-            if loaded.rng is not None:
-                restore_rng(self.env, loaded.rng)
-            self._restore(loaded)
+            self._restore(loaded, plan, reset=False)
 
     def _reset(self) -> EnvReset[ObsT]:
         obs, info = self.env.reset()
         return EnvReset(obs, info)
 
     def _picture(self) -> _Picture:
-        layers = None if self._obs is None else capture_episode(self.env)
-        if layers is None:
-            if self._obs is not None:
-                self._warn(f"the state of {self.env} is not known: its episodes are not saved")
-            return _Picture(capture_rng(self.env), None)
-        return _Picture(capture_rng(self.env), {"layers": layers, "shown": _as_records(self._obs)})
+        state = capture(self.env, running=self._obs is not None)
+        if self._obs is None:
+            return _Picture(state, False, [])
+        if state.layers is None:
+            unknown = ", ".join(unknown_layers(self.env))
+            self._warn(f"the state of {unknown} in {self.env} is not known: its episodes are not saved")
+        return _Picture(state, True, _as_records(self._obs))
 
-    def _restore(self, picture: _Picture) -> None:
-        if picture.episode is not None:
-            try:
-                layers, shown = picture.episode["layers"], picture.episode["shown"]
-                self._obs = _from_records(shown)
-            except (KeyError, TypeError, ValueError) as error:
-                raise FormatError(f"the saved episode of {self.env} can't be understood: {error!r}") from error
-            restore_episode(self.env, list(layers))
-            # The reset before drew from the generator.
-            if picture.rng is not None:
-                restore_rng(self.env, picture.rng)
+    def _plan(self, picture: _Picture) -> Plan:
+        plan = plan_restore(self.env, picture.state)
+        if self._resume_episode and (plan.unplaced or (plan.differences and picture.state.layers is not None)):
+            raise FormatError(
+                f"{self.env} is not built as the environment of the state: {_list_problems(plan)}. Build it as it was, "
+                "or begin a new episode with what fits: GymEnvironment(…, resume_episode=False)"
+            )
+        return plan
+
+    def _restore(self, picture: _Picture, plan: Plan, *, reset: bool) -> None:
+        shown = _from_records(picture.shown) if self._resume_episode and plan.episode is not None else None
+        if shown is None:
+            plan.restore_generators()
+            plan.restore_lasting()
+            self._obs = self._reset()
+            if plan.differences or plan.unplaced:
+                _logger.warning("a new episode of %s begins: %s", self.env, _list_problems(plan))
+            elif picture.running:
+                has = "is not resumed" if picture.state.layers is not None else "was not saved"
+                _logger.warning("a new episode of %s begins: the last one %s", self.env, has)
+            return
+        if reset:
+            self._reset()
+        plan.restore_episode()
+        plan.restore_lasting()
+        # Last: the reset has drawn from them.
+        plan.restore_generators()
+        self._obs = shown
 
     def _warn(self, message: str) -> None:
         # Once: a state is saved again and again.
         if not self._warned:
             self._warned = True
             _logger.warning("%s; after a restart a new episode begins", message)
+
+
+def _list_problems(plan: Plan) -> str:
+    problems = [*plan.differences, *plan.unplaced]
+    more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""
+    return "; ".join(problems[:4]) + more
+
+
+def _read(path: Path) -> _Picture:
+    rng, episode, stack = (
+        read_tree(path / name) if (path / name).exists() else None for name in (_RNG, _EPISODE, _STACK)
+    )
+    try:
+        layers, shown = (None, []) if episode is None else (list(episode["layers"]), episode["shown"])
+        _from_records(shown) if layers is not None else None
+        kept = {} if stack is None else {name: stack[name] for name in ("build", "lasting", "spaces")}
+        state = EnvState(None if rng is None else dict(rng), layers, **kept)
+        # Without a stack, an older version wrote it.
+        return _Picture(state, True if stack is None else stack["running"], shown)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{path} does not hold the state of a GymEnvironment: {error!r}") from error
 
 
 def _as_records(obs: GymObs[Any] | None) -> list[dict[str, Any]]:

@@ -13,10 +13,10 @@ from statevault.data import DataBuffer, DataUsersDict
 from statevault.errors import MissingExtraError, SaveTimeoutError, StateNotFoundError, StatePrunedError
 from statevault.interaction import Interaction
 from statevault.launcher.config import DEFAULT_WEB_API_ADDRESS, LaunchConfig
-from statevault.launcher.retention import Retention
 from statevault.launcher.signals import StopSignals
 from statevault.model import TrainingModel, TrainingModelsDict
 from statevault.state_persistence import EXIT, LATEST, LatestStatesKeeper, RandomGenerators, StateStore
+from statevault.state_persistence.keepers import Retention
 from statevault.state_persistence.spool import Spool
 from statevault.threads import ControlThread, InferenceThread, SaveSupervisor, ThreadController, TrainingThread
 from statevault.threads.notes import told

@@ -8,18 +8,29 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field, InstanceOf, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, PositiveFloat, ValidationInfo, model_validator
 from pydantic.dataclasses import dataclass
 from upath import UPath
 
 from statevault.state_persistence import PeriodicSaveCondition, StatesKeeper
 from statevault.state_persistence.publish.names import DEFAULT_STATE_NAME_FORMAT
 from statevault.state_persistence.spool import Spool
+from statevault.state_persistence.whole_numbers import whole_number
 
 __all__ = ["DEFAULT_WEB_API_ADDRESS", "LaunchConfig"]
 
 DEFAULT_WEB_API_ADDRESS = ("localhost", 8319)
 
+
+def _integer(value: Any, info: ValidationInfo) -> int:
+    try:
+        return whole_number(str(info.field_name), value)
+    except TypeError as error:
+        raise ValueError(str(error)) from None  # what pydantic takes for an error of the field
+
+
+_Integer = Annotated[int, BeforeValidator(_integer)]
+_PositiveInteger = Annotated[_Integer, Field(gt=0)]
 _PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Token = Annotated[str, Field(min_length=16, pattern=r"^[A-Za-z0-9._~+/-]+=*$")]  # as RFC 6750 has it
 _Port = Annotated[int, Field(ge=0, le=65535)]
@@ -84,7 +95,7 @@ class LaunchConfig:
     save_state_interval: PositiveFloat = math.inf
     state_metadata: Callable[[], Mapping[str, Any]] | None = None
     states_keeper: InstanceOf[StatesKeeper] | None = None
-    max_keep_states: Annotated[int, Field(ge=-1)] = -1
+    max_keep_states: Annotated[_Integer, Field(ge=-1)] = -1
     state_name_pattern: Annotated[str, Field(min_length=1)] = "*.state"
     states_cleanup_interval: PositiveFloat = 60.0
     storage_options: Mapping[str, Any] | None = Field(default=None, repr=False)  # holds secrets
@@ -94,11 +105,11 @@ class LaunchConfig:
     spool: str | Path | InstanceOf[Spool] | None = None
     save_rng_state: bool = True
     timeout_for_all_threads_pause: PositiveFloat = 60.0
-    max_attempts_to_pause_all_threads: PositiveInt = 3
+    max_attempts_to_pause_all_threads: _PositiveInteger = 3
     timeout_for_final_save: PositiveFloat = 3600.0
     max_uptime: PositiveFloat = math.inf
     web_api_address: tuple[Annotated[str, Field(min_length=1)], _Port] | None = DEFAULT_WEB_API_ADDRESS
-    web_api_command_queue_size: PositiveInt = 1
+    web_api_command_queue_size: _PositiveInteger = 1
     web_api_token: _Token | None = Field(default=None, repr=False)
     web_api_allowed_hosts: tuple[str, ...] = ()
     log_tick_time_statistics_interval: PositiveFloat = 60.0

@@ -87,9 +87,17 @@ def load_policy(policy: Any, state: Mapping[str, Any], *, where: str) -> None:
 
     Raises:
         FormatError: It does not fit. If a name or a shape differs, the policy is as it was then.
+        StateVaultError: The policy is on the meta device.
     """
+    own = policy.state_dict()
+    if valueless := [name for name, value in own.items() if getattr(value, "is_meta", False)]:
+        # Torch would warn that nothing is copied there, and go on.
+        raise StateVaultError(
+            f"{where} can't be loaded: {valueless[0]} of the {type(policy).__name__} is on the meta device, which "
+            "keeps no values. Build the policy on another device"
+        )
     try:
-        if not _fits(policy.state_dict(), state):
+        if not _fits(own, state):
             # Torch loads what fits before it says what does not; it may fit: modules convert what older ones saved.
             copy.deepcopy(policy).load_state_dict(copy.copy(state))
         policy.load_state_dict(state)

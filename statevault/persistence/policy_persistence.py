@@ -15,7 +15,6 @@ from upath import UPath
 from statevault.persistence.codec import load_policy, read_state_dict, size_of, write_policy
 from statevault.persistence.events import Persistence, PersistEvent, RestoreEvent, check_persistence
 from statevault.persistence.home import PolicyHome
-from statevault.persistence.keeping import Keeping
 from statevault.persistence.mode import PolicyMode
 from statevault.persistence.policy_states import PolicyStates
 from statevault.persistence.progress import ScoreOf, as_score, best_score_of_trainer, progress_of, to_record
@@ -24,6 +23,7 @@ from statevault.persistence.staged import StagedPolicy
 from statevault.persistence.world import WorldLike, WorldView, gives_text, module_of
 from statevault.persistence.world_files import WorldFiles
 from statevault.state_persistence import RetentionPolicy, StatesKeeper, StateStore
+from statevault.state_persistence.keepers import Retention
 
 __all__ = ["PolicyPersistence"]
 
@@ -90,7 +90,7 @@ class PolicyPersistence:
         if not isinstance(store, StateStore):
             store = StateStore(store, storage_options=storage_options, allow_pickle=allow_pickle)
             self._own_store = store
-        self._home = PolicyStates(store, None if keeper is None else Keeping(keeper))
+        self._home = PolicyStates(store, None if keeper is None else Retention(store, keeper))
 
     def __enter__(self) -> Self:
         return self

@@ -15,14 +15,14 @@ from typing import Any
 from typing_extensions import override
 from upath import UPath
 
-from statevault.errors import CorruptStateError, StateExistsError, StateNotFoundError, StatePrunedError
+from statevault.errors import CorruptStateError, StateExistsError, StateNotFoundError, StatePrunedError, StorageError
 from statevault.persistence.home import Use, Write
-from statevault.persistence.keeping import Keeping
 from statevault.persistence.mode import PolicyMode
 from statevault.persistence.record import KIND, PolicyRecord
 from statevault.persistence.staged import StagedPolicy, staged_folder
 from statevault.persistence.world import WorldLike, gives_text
 from statevault.state_persistence import PersistentStateMixin, StateInfo, StateStore
+from statevault.state_persistence.keepers import Retention
 
 __all__ = ["PolicyStates"]
 
@@ -37,15 +37,15 @@ class PolicyStates:
 
     Args:
         store: The store. A keeper decides on all of its states, so that it should hold nothing else.
-        keeping: What is removed after each save; None for nothing.
+        retention: Removes after each save what is not kept; None to keep all.
 
     Raises:
         KeyError: Something else is registered there as ``"policy"``.
     """
 
-    def __init__(self, store: StateStore, keeping: Keeping | None = None) -> None:
+    def __init__(self, store: StateStore, retention: Retention | None = None) -> None:
         self._store = store
-        self._keeping = keeping
+        self._retention = retention
         self._component = _Component()
         self._verified: set[str] = set()
         store.register(_COMPONENT, self._component)
@@ -72,8 +72,12 @@ class PolicyStates:
                         break
                     except StateExistsError:
                         number += 1  # no name is used twice, also not that of a state which was removed
-        if self._keeping is not None:
-            self._keeping(self._store, path)
+                    except StorageError:
+                        if self._retention is not None:
+                            self._retention.look_again()  # the state may be there all the same
+                        raise
+        if self._retention is not None:
+            self._retention(path)
         return str(path) if gives_text(world) else path
 
     def best_score(self, world: WorldLike, *, above: float) -> float | None:

@@ -10,7 +10,6 @@ import os
 import struct
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, cast
 
@@ -19,8 +18,8 @@ from pydantic import JsonValue
 
 from statevault.codecs import MAX_SEAL_SIZE, Seal, SealWriter, find_seal
 from statevault.errors import CorruptStateError, ObjectNotFoundError, StagingSpaceError, StorageError
-from statevault.state_persistence.concurrency.parallel import map_ordered
 from statevault.storage import ObjectInfo, Storage
+from statevault.worker_pool import WorkerPool
 
 __all__ = ["SealedFile", "SealedFiles"]
 
@@ -216,8 +215,8 @@ class SealedFiles:
         if len(starts) <= 1:
             yield from map(get, starts)
             return
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="statevault-sealed") as pool:
-            yield from map_ordered(pool, get, starts, ahead=_READERS)
+        with WorkerPool(_READERS, "statevault-sealed") as pool:
+            yield from pool.map_ordered(get, starts, ahead=_READERS)
 
 
 class _SealCheck:

@@ -37,6 +37,7 @@ from statevault.state_persistence.pruning.collection import CollectionResult
 from statevault.state_persistence.pruning.prune import PruneResult
 from statevault.state_persistence.random_state import RandomGenerators
 from statevault.state_persistence.retention import (
+    CannotJudge,
     Decision,
     Holdings,
     KeepAll,
@@ -48,6 +49,7 @@ from statevault.state_persistence.retention import (
     KeepWithinSize,
     RetentionPlan,
     RetentionPolicy,
+    Verdict,
 )
 from statevault.state_persistence.store import LATEST, StateStore
 
@@ -55,6 +57,7 @@ __all__ = [
     "EXIT",
     "LATEST",
     "BestStatesKeeper",
+    "CannotJudge",
     "CollectionResult",
     "CopiedState",
     "CopyReport",
@@ -86,6 +89,7 @@ __all__ = [
     "StatesKeeper",
     "StoreStatesKeeper",
     "TimeBasedStatesKeeper",
+    "Verdict",
     "check_metadata",
     "load_pickle",
     "read_tree",

@@ -63,6 +63,8 @@ class KeptStates(StoredStates):
         Raises:
             TypeError: `states` is one state, and not several.
             StateNotFoundError: A path is not one of this store, or it is ``"latest"``.
+            StoreReplacedError: Another store lies there than when this object was last asked which states there are:
+                nothing was removed, since these were chosen in the one that is no more. Ask again, and choose again.
             FormatError: A record of the store can't be read that may protect something: nothing was removed. (If it was
                 damaged in this very moment, the error's notes name the states that are gone; the next removal frees
                 what they took.)
@@ -70,7 +72,15 @@ class KeptStates(StoredStates):
             StorageError: The storage failed; call again to go on.
         """
         names = self._own_names(states, "remove")
-        return prune(self._storage, self._catalog, names, by=self._writer, reason=reason, shared=self._shared)
+        return prune(
+            self._storage,
+            self._catalog,
+            names,
+            by=self._writer,
+            reason=reason,
+            shared=self._shared,
+            generation=self._shown_generation,
+        )
 
     def plan_retention(
         self,
@@ -96,14 +106,16 @@ class KeptStates(StoredStates):
 
         Returns:
             A decision for each state, with its reasons; ``store.remove([state.name for state in plan.removed])``
-            carries it out. States whose marker is damaged are left out, and reported in the log.
+            carries it out. ``plan.problems`` says why a policy could judge no state; what it might have kept stays.
+            States whose marker is damaged are left out, and reported in the log.
 
         Raises:
+            TypeError: What the policy returns is no mapping of names to reasons.
             ValueError: The policy wants to keep a state that it was not shown, or `now` has no time zone.
             StorageError: And the others of :meth:`states`.
             Exception: Whatever the policy raises.
         """
-        listing = self._catalog.listing()
+        listing = self._show()
         return plan_retention(
             policy,
             self._inventory.holdings(listing, now=datetime.now(UTC) if now is None else now),
@@ -213,7 +225,7 @@ class KeptStates(StoredStates):
         Raises:
             StorageError: And the others of :meth:`states`.
         """
-        listing = self._catalog.listing()
+        listing = self._show()
         return {key.state: listing.pins[key.state] for key in listing.visible if key.state in listing.pins}
 
     def copy_states(

@@ -108,7 +108,7 @@ def _load_torch(states: Mapping[str, Any]) -> None:
         return
 
     def tensor(state: bytes) -> torch.Tensor:
-        return torch.tensor(list(state), dtype=torch.uint8)
+        return torch.tensor(list(state), dtype=torch.uint8, device="cpu")
 
     torch.set_rng_state(tensor(states["cpu"]))
     devices = torch.cuda.device_count() if states["cuda"] else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,7 @@ from statevault.state_persistence.publish.background import BackgroundPublisher
 from statevault.state_persistence.publish.commit import SaveRequest
 from statevault.state_persistence.publish.names import DEFAULT_STATE_NAME_FORMAT, StateNames
 from statevault.state_persistence.publish.reuse import Base
+from statevault.state_persistence.records.catalog import Listing
 from statevault.state_persistence.restore.download import StateReader
 from statevault.state_persistence.restore.load import Loader
 from statevault.state_persistence.restore.plain_folder import PlainFolder
@@ -255,7 +256,7 @@ class StateStore(SpooledStates):
         snapshot: Snapshot,
         name: str | None,
         metadata: dict[str, JsonValue],
-        find_base: Callable[[Sequence[StateKey]], Base | None],
+        find_base: Callable[[Listing], Base | None],
         *,
         replaceable: bool,
     ) -> Future[UPath]:
@@ -270,26 +271,25 @@ class StateStore(SpooledStates):
             raise
 
     def _publish(self, request: SaveRequest) -> UPath:
-        record, manifest = self._commit(self._names, request)
-        self._base = Base.of(manifest)
+        record, self._base = self._commit(self._names, request)
         return self._storage.path(record.state)
 
-    def _base_finder(self, given: Base | None) -> Callable[[Sequence[StateKey]], Base | None]:
+    def _base_finder(self, given: Base | None) -> Callable[[Listing], Base | None]:
         """What chooses the base of a save, when its turn has come."""
 
-        def find(visible: Sequence[StateKey]) -> Base | None:
+        def find(listing: Listing) -> Base | None:
             base = given if given is not None else self._base
-            if base is not None and base.key in visible:
+            if base is not None and base.is_still_there(listing):
                 return base
-            if given is not None or not self._incremental or not visible:
+            if given is not None or not self._incremental or not listing.visible:
                 return None
             try:
-                return Base.of(self._home._open(visible[-1]).manifest)  # noqa: SLF001 - itself, or its spool
+                return Base.read(self._home._open(listing.visible[-1]))  # noqa: SLF001 - itself, or its spool
             except (CorruptStateError, StatePrunedError) as error:
                 _logger.warning("%s; all of the next state is uploaded", error)
                 return None
 
-        return find if given is not None or self._incremental else lambda visible: None
+        return find if given is not None or self._incremental else lambda listing: None
 
     def _known_base(self, state: StatePath) -> Base:
         store, key = self._resolve(state)
@@ -297,7 +297,7 @@ class StateStore(SpooledStates):
             raise StateNotFoundError(
                 f"{redacted(str(state))} is not in {self._home.url}: a state refers to chunks of its own store only"
             )
-        return Base.of(store._open(key).manifest)  # noqa: SLF001 - itself, or its spool
+        return Base.read(store._open(key))  # noqa: SLF001 - itself, or its spool
 
     def import_folder(
         self,
@@ -407,7 +407,7 @@ class StateStore(SpooledStates):
     def _load_latest(self, loader: Loader) -> LoadedState:
         damaged: dict[tuple[str, StateKey], CorruptStateError] = {}
         unreachable: StorageError | None = None
-        for _ in range(_ROUNDS):
+        for left in reversed(range(_ROUNDS)):
             # A state that is pruned while it is looked at was followed by a newer one: look again.
             pruned: set[StateKey] = set()
             for store, key in self._newest_first(damaged, pruned, but_local=unreachable is not None):
@@ -415,6 +415,8 @@ class StateStore(SpooledStates):
                     return self._load(loader, store, store._open(key))  # noqa: SLF001 - itself, or its spool
                 except StatePrunedError:
                     pruned.add(key)
+                    if left:
+                        break
                 except CorruptStateError as error:
                     _logger.error("%s; trying the next older state", error)
                     damaged[store.url, key] = error
@@ -468,7 +470,7 @@ class StateStore(SpooledStates):
             selection = loader.load_state(reader, self._staging)
         if store is self._home and self._incremental:
             # What was loaded has just been verified, as far as it was needed: a good base for the next save.
-            self._base = Base.of(reader.manifest)
+            self._base = Base.read(reader)
         return _report(store._info(reader.record), selection, store.url)  # noqa: SLF001 - a store as well
 
     def _load_folder(self, loader: Loader, folder: PlainFolder) -> LoadedState:

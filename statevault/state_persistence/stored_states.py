@@ -14,7 +14,7 @@ from statevault.format.keys import StateKey
 from statevault.format.names import check_state_name
 from statevault.format.records import CommitRecord
 from statevault.state_persistence.info import StateInfo
-from statevault.state_persistence.records.catalog import Catalog
+from statevault.state_persistence.records.catalog import Catalog, Listing
 from statevault.state_persistence.restore.download import StateReader
 from statevault.storage import Storage, normalized_url, open_storage, parent_and_name
 
@@ -47,12 +47,24 @@ class StoredStates:
         self._storage = states_dir if isinstance(states_dir, Storage) else open_storage(states_dir, storage_options)
         self._storage_options = dict(storage_options or {})
         self._catalog = Catalog(self._storage)
+        self._shown_generation = 0
         self._others: dict[str, StoredStates] = {}
 
     @property
     def url(self) -> str:
         """The store's root, without credentials."""
         return self._storage.url
+
+    @property
+    def generation(self) -> int:
+        """Grows whenever another store was found under this URL: the one before was wiped, or replaced."""
+        return self._catalog.generation
+
+    def _show(self) -> Listing:
+        """LIST the records for the caller, who may choose from them what to remove."""
+        listing = self._catalog.listing()
+        self._shown_generation = self._catalog.generation
+        return listing
 
     def exists(self) -> bool:
         """Whether a state was ever saved here. A store is made by its first save.
@@ -76,7 +88,7 @@ class StoredStates:
             StorageError: The storage failed.
         """
         infos = []
-        for record in self._catalog.records_to_show(self._catalog.listing()):
+        for record in self._catalog.records_to_show(self._show()):
             if isinstance(record, CorruptStateError):
                 _logger.warning("%s", record)
             else:
@@ -89,7 +101,7 @@ class StoredStates:
         Raises:
             StorageError: And the others of :meth:`states`.
         """
-        return [key.state for key in self._catalog.listing().visible]
+        return [key.state for key in self._show().visible]
 
     def damaged(self, names: Iterable[str]) -> set[str]:
         """Which of the states that :meth:`names` has told have a marker that can't be read. Nothing is listed again.
@@ -118,7 +130,7 @@ class StoredStates:
         """
         for _ in range(_ROUNDS):
             pruned = False
-            for key in reversed(self._catalog.listing().visible):
+            for key in reversed(self._show().visible):
                 try:
                     return self._info(self._catalog.record(key))
                 except StatePrunedError:

@@ -23,6 +23,7 @@ from upath import UPath
 from statevault.errors import ObjectExistsError, ObjectNotFoundError, StorageError
 from statevault.storage.body import blocks
 from statevault.storage.client import Client
+from statevault.storage.event_loop import event_loop
 from statevault.storage.interface import Body, ObjectInfo, Storage
 from statevault.storage.keys import check_key, check_prefix
 from statevault.storage.options import (
@@ -139,8 +140,11 @@ class FsspecStorage(Storage):
         self._client.close()
 
     def _make_filesystem(self) -> Any:
+        kind = fsspec.get_filesystem_class(self._protocol)
+        if kind.async_impl:
+            event_loop()
         # The host, the port and the user are in the URL for some protocols, such as ftp and sftp.
-        in_url = fsspec.get_filesystem_class(self._protocol)._get_kwargs_from_urls(self._full_url)  # noqa: SLF001
+        in_url = kind._get_kwargs_from_urls(self._full_url)  # noqa: SLF001
         with options_refused(self.url, self._secrets):
             return fsspec.filesystem(self._protocol, **{**in_url, **self._options, "skip_instance_cache": True})
 

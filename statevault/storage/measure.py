@@ -7,7 +7,6 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
@@ -15,6 +14,7 @@ from statistics import median
 from statevault.errors import StorageError
 from statevault.storage.interface import Storage
 from statevault.storage.probe import PROBE_PREFIX
+from statevault.worker_pool import parallel_map
 
 __all__ = [
     "SEVERAL_PARTS",
@@ -138,8 +138,8 @@ def measure_throughput(storage: Storage, *, size: int, on_progress: Callable[[in
             return noise.has(start, data)
 
         began = time.perf_counter()
-        with ThreadPoolExecutor(_CONCURRENT_READS, "statevault-measure") as pool:
-            intact = all(pool.map(is_intact, range(0, size, _READ_BYTES)))
+        starts = range(0, size, _READ_BYTES)
+        intact = all(parallel_map(is_intact, starts, workers=_CONCURRENT_READS, name="statevault-measure"))
         return Throughput(size, up_s, time.perf_counter() - began, intact)
     finally:
         with contextlib.suppress(StorageError):

@@ -36,19 +36,13 @@ class Cleanup:
         self._failures: deque[BaseException] = deque()
 
     def after(self, path: UPath) -> None:
-        """Clean up after a state that was committed, when those before it are done."""
+        """Clean up after a state that was committed, when those before it are done; at once where no thread can be."""
         with self._changed:
             self._states.append(path)
             self._changed.notify_all()
-            if self._thread is None:
-                # A daemon, so that a storage that hangs does not keep the process from ending.
-                thread = threading.Thread(target=self._run, name="statevault-cleanup", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError as error:  # the system has no thread to give; the next state tries again
-                    self._failures.append(error)
-                else:
-                    self._thread = thread
+            has_thread = self._thread is not None or self._start_thread()
+        while not has_thread and self._states:
+            self._clean_up(self._states.popleft())
 
     def take_failures(self) -> list[BaseException]:
         """What went wrong since this was asked last, oldest first."""
@@ -72,6 +66,16 @@ class Cleanup:
 
             patience.wait(ended, lambda: "removing the states that are not to be kept")
 
+    def _start_thread(self) -> bool:
+        # A daemon, so that a storage that hangs does not keep the process from ending.
+        thread = threading.Thread(target=self._run, name="statevault-cleanup", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # there is none to be had, as after the end of the main thread
+            return False
+        self._thread = thread
+        return True
+
     def _run(self) -> None:
         while True:
             with self._changed:
@@ -81,12 +85,15 @@ class Cleanup:
                 path = self._states.popleft() if self._states else None
                 if path is None and time.monotonic() < self._again_at:
                     continue
-            try:
-                self._clean(path)
-            # All of them, SystemExit too: a keeper may be anybody's.
-            except BaseException as error:  # noqa: BLE001
-                self._failures.append(error)
-            self._again_at = time.monotonic() + self._interval_s
+            self._clean_up(path)
+
+    def _clean_up(self, path: UPath | None) -> None:
+        try:
+            self._clean(path)
+        # All of them, SystemExit too: a keeper may be anybody's.
+        except BaseException as error:  # noqa: BLE001
+            self._failures.append(error)
+        self._again_at = time.monotonic() + self._interval_s
 
     def _has_work(self) -> bool:
         return bool(self._states) or self._closed or time.monotonic() >= self._again_at

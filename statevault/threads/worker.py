@@ -6,6 +6,7 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 
+from statevault.errors import StateVaultError
 from statevault.threads.controller import ThreadController, ThreadPhase
 from statevault.threads.notes import told
 
@@ -31,9 +32,17 @@ class WorkerThread(ABC):
         self._thread = threading.Thread(target=self._run, name=f"statevault-{name}", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread.
+
+        Raises:
+            StateVaultError: The system gives none.
+        """
         self.controller.set_phase(self.status, ThreadPhase.STARTING)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self.controller.set_phase(self.status, ThreadPhase.NOT_STARTED)
+            raise StateVaultError(f"the thread {self.name!r} can't be started: {error}") from error
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the thread's end.

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from statevault.errors import FormatError, PickleNotAllowedError
+from statevault.errors import FormatError, PickleNotAllowedError, StateVaultError
 from statevault.state_persistence import read_tree, write_tree
 
 __all__ = ["copy_parameters", "load_parameters", "load_torch_file", "read_torch_file", "save_parameters"]
@@ -61,6 +61,7 @@ def load_parameters(module: nn.Module, file: Path) -> None:
         FileNotFoundError: There is no such file.
         FormatError: The file is not a module's, or the module's structure has changed; the message names the
             parameters, and the module is as it was.
+        StateVaultError: The module is on the meta device.
     """
     # The values are copied into the module's tensors: no need to copy them out of the file first.
     record = read_tree(file, mapped=True)
@@ -79,6 +80,7 @@ def load_torch_file(module: nn.Module, file: Path) -> None:
         FileNotFoundError: There is no such file.
         FormatError: It is damaged, or does not fit the module, which is as it was then.
         PickleNotAllowedError: The file holds more than tensors and plain values.
+        StateVaultError: The module is on the meta device.
     """
     state = read_torch_file(file)
     if not isinstance(state, Mapping):
@@ -112,7 +114,13 @@ def read_torch_file(file: Path) -> Any:
 
 
 def _load(module: nn.Module, state: Mapping[str, Any], origin: str) -> None:
-    own = module.state_dict()
+    own = module.state_dict(keep_vars=True)
+    if valueless := [name for name, value in own.items() if getattr(value, "is_meta", False)]:
+        # Torch would warn that nothing is copied there, and go on.
+        raise StateVaultError(
+            f"{origin} can't be loaded: {valueless[0]} of the {type(module).__name__} is on the meta device, which "
+            "keeps no values. Build the module on another device, or call its to_empty(device=...) first"
+        )
     problems = [f"{name} is missing" for name in own if name not in state]
     problems += [f"{name} is not in the module" for name in state if name not in own]
     for name, value in own.items():
@@ -122,13 +130,30 @@ def _load(module: nn.Module, state: Mapping[str, Any], origin: str) -> None:
                 problems.append(f"{name} is a {type(saved).__name__}, not a tensor")
             elif saved.shape != value.shape:
                 problems.append(f"{name} has the shape {tuple(saved.shape)}, the module's {tuple(value.shape)}")
-    if problems and not _is_converted(module, state):
+    if problems and _is_converted(module, state):
+        problems = []
+    problems += _untied(own, state)
+    if problems:
         more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise FormatError(
             f"{origin} does not fit the {type(module).__name__}: {'; '.join(problems[:5])}{more}. Build the module "
             "as it was when the file was saved"
         )
     module.load_state_dict(state)
+
+
+def _untied(own: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
+    """Name the values of which one would be lost, as their names are those of one tensor in the module."""
+    first: dict[int, str] = {}
+    problems = []
+    for name, value in own.items():
+        other = first.setdefault(id(value), name)
+        one, same = state.get(other), state.get(name)
+        if other == name or not isinstance(one, torch.Tensor) or not isinstance(same, torch.Tensor):
+            continue
+        if one.data_ptr() != same.data_ptr() and not torch.equal(one, same):
+            problems.append(f"{other} and {name} have different values, and are one tensor in the module")
+    return problems
 
 
 def _is_converted(module: nn.Module, state: Mapping[str, Any]) -> bool:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, overload
 
@@ -15,6 +13,14 @@ from typing_extensions import override
 
 from statevault.errors import FormatError
 from statevault.state_persistence import read_tree, write_tree
+from statevault.torch.optimizer_state import (
+    Names,
+    SavedOptimizers,
+    capture,
+    name_parameters,
+    plan_restore,
+    restore,
+)
 from statevault.torch.parameters import read_torch_file
 from statevault.torch.training_model import TorchTrainingModel
 from statevault.trainer import Trainer
@@ -27,15 +33,6 @@ OptimizersSetup: TypeAlias = dict[str, Optimizer] | tuple[dict[str, Optimizer], 
 M = TypeVar("M", bound=nn.Module)
 
 _FILE = "optimizers.tree"
-_StateDicts: TypeAlias = dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Saved:
-    """State dicts that wait for their optimizers and schedulers to be created."""
-
-    optimizers: _StateDicts
-    lr_schedulers: _StateDicts
 
 
 class TorchTrainer(Trainer):
@@ -65,7 +62,8 @@ class TorchTrainer(Trainer):
         super().__init__(training_condition_data_user, min_buffer_size, min_new_data_count)
         self._optimizers: dict[str, Optimizer] | None = None
         self._lr_schedulers: dict[str, LRScheduler] = {}
-        self._saved: _Saved | None = None
+        # States that wait for their optimizers and schedulers to be created.
+        self._saved: SavedOptimizers | None = None
 
     @abstractmethod
     def create_optimizers(self) -> OptimizersSetup:
@@ -87,8 +85,7 @@ class TorchTrainer(Trainer):
             created = self.create_optimizers()
             optimizers, lr_schedulers = created if isinstance(created, tuple) else (created, {})
             if self._saved is not None:
-                _restore("optimizer", optimizers, self._saved.optimizers)
-                _restore("scheduler", lr_schedulers, self._saved.lr_schedulers)
+                restore(plan_restore(self._saved, optimizers, lr_schedulers, self._name_parameters()))
                 self._saved = None
             self._optimizers, self._lr_schedulers = dict(optimizers), dict(lr_schedulers)
         return self._optimizers
@@ -139,12 +136,12 @@ class TorchTrainer(Trainer):
         super().save_state(path)
         saved = self._saved
         if self._optimizers is not None:
-            saved = _Saved(
-                {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
-                {name: scheduler.state_dict() for name, scheduler in self._lr_schedulers.items()},
-            )
+            saved = capture(self._optimizers, self._lr_schedulers, self._name_parameters())
         if saved is not None:
-            write_tree({"optimizers": saved.optimizers, "lr_schedulers": saved.lr_schedulers}, path / _FILE, held=True)
+            record = {"optimizers": saved.optimizers, "lr_schedulers": saved.lr_schedulers}
+            if saved.made_of is not None:
+                record["made_of"] = saved.made_of
+            write_tree(record, path / _FILE, held=True)
 
     @override
     def load_state(self, path: Path) -> None:
@@ -158,41 +155,34 @@ class TorchTrainer(Trainer):
             FormatError: The file is not a trainer's, is damaged, or does not fit the optimizers.
             PickleNotAllowedError: A file of PAMIQ-Core holds more than tensors and plain values.
         """
-        super().load_state(path)
         saved = _read(path)
+        planned = None
+        if saved is not None and self._optimizers is not None:
+            planned = plan_restore(saved, self._optimizers, self._lr_schedulers, self._name_parameters())
+        super().load_state(path)
         if saved is None:
             self._optimizers, self._lr_schedulers = None, {}
-        elif self._optimizers is not None:
-            _restore("optimizer", self._optimizers, saved.optimizers)
-            _restore("scheduler", self._lr_schedulers, saved.lr_schedulers)
+        elif planned is not None:
+            restore(planned)
             saved = None
         self._saved = saved
 
-
-def _restore(what: str, targets: Mapping[str, Any], states: _StateDicts) -> None:
-    if targets.keys() != states.keys():
-        raise FormatError(
-            f"the state has the {what}s {sorted(states)}, but create_optimizers() makes {sorted(targets)}: make "
-            "them as they were when the state was saved"
+    def _name_parameters(self) -> Names:
+        models = self._training_models or {}
+        return name_parameters(
+            {name: model.model for name, model in models.items() if isinstance(model, TorchTrainingModel)}
         )
-    for name, target in targets.items():
-        try:
-            target.load_state_dict(states[name])
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(
-                f"the saved state of the {what} {name!r} does not fit it: {error}. Make it as it was when the state "
-                "was saved"
-            ) from error
 
 
-def _read(path: Path) -> _Saved | None:
+def _read(path: Path) -> SavedOptimizers | None:
     file = path / _FILE
     if file.exists():
         record = read_tree(file)
         try:
-            return _Saved(dict(record["optimizers"]), dict(record["lr_schedulers"]))
-        except (KeyError, TypeError, ValueError) as error:
+            made_of = record.get("made_of")  # older versions saved none
+            return SavedOptimizers(dict(record["optimizers"]), dict(record["lr_schedulers"]), made_of)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FormatError(f"{file} does not hold the state of optimizers") from error
     optimizers = {file.name.removesuffix(".optim.pt"): read_torch_file(file) for file in path.glob("*.optim.pt")}
     lr_schedulers = {file.name.removesuffix(".lrsch.pt"): read_torch_file(file) for file in path.glob("*.lrsch.pt")}
-    return _Saved(optimizers, lr_schedulers) if optimizers or lr_schedulers else None
+    return SavedOptimizers(optimizers, lr_schedulers) if optimizers or lr_schedulers else None

@@ -123,6 +123,7 @@ class TorchTrainingModel(TrainingModel[TorchInferenceModel[M]], Generic[M]):
         Raises:
             FileNotFoundError: Nothing was saved under this path.
             FormatError: The module's structure has changed; the message names the parameters.
+            StateVaultError: The module is on the meta device.
         """
         file = path.with_name(path.name + ".tree")
         torch_file = path.with_name(path.name + ".pt")

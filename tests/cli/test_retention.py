@@ -130,6 +130,8 @@ def test_prune_without_a_rule_says_which_there_are(url: str) -> None:
         ["--keep-last", "0"],
         ["--max-size", "big"],
         ["--keep-within", "soon"],
+        ["--max-size", "99999999999PB"],
+        ["--keep-last", str(2**63)],
         ["--keep-within", "0d"],
         ["--keep-best", "1", "--metric", "a..b"],
     ],
@@ -140,6 +142,81 @@ def test_rules_that_make_no_sense_are_bad_usage(url: str, options: list[str]) ->
     assert run.code == 2, run.out
     assert "Traceback" not in run.err
     assert names(url) == NAMES
+
+
+@pytest.mark.parametrize(
+    "more", [["--yes"], ["-n"], ["-n", "--json"], ["--keep-last", "1", "--max-size", "1B", "--yes"]]
+)
+def test_a_metric_that_no_state_has_is_bad_usage(url: str, more: list[str]) -> None:
+    run = invoked("prune", url, "--keep-best", "2", "--metric", "eval.rewrd", *more)
+    assert run.code == 2
+    assert run.out == ""
+    message = json.loads(run.err)["error"]["message"] if "--json" in more else run.err
+    assert "--metric: no state has a finite number in its metadata at 'eval.rewrd'" in message
+    assert "Did you mean 'eval.reward'? Numbers are at 'eval.reward'" in message
+    assert names(url) == NAMES
+
+
+def test_a_metric_is_looked_for_in_the_states_that_match(url: str) -> None:
+    with StateStore(url) as store:
+        store.save_state(name="special.keep", metadata={"score": 1})
+    assert invoked("prune", url, "--keep-best", "1", "--metric", "score", "--yes").code == 2
+    assert invoked("prune", url, "--keep-best", "1", "--metric", "score", "--pattern", "*", "--yes").code == 0
+    assert names(url) == ["e.state", "special.keep"]
+
+
+def test_a_result_that_is_text_is_shown_without_what_drives_a_terminal(tmp_path: Path) -> None:
+    with StateStore(tmp_path) as store:
+        store.save_state(name="a.state", metadata={"reward": "\x1b[31m231.5", "\x1b[32m": 1})
+    run = invoked("prune", str(tmp_path), "--keep-best", "1", "--metric", "reward", "-n")
+    assert run.code == 2
+    assert "it is '\\x1b[31m231.5', no finite number" in run.err
+    assert "\x1b" not in run.err
+
+
+@pytest.mark.parametrize("pattern", ["nope*", "", "A.STATE", "*.sate"])
+def test_a_pattern_that_no_name_matches_is_bad_usage(url: str, pattern: str) -> None:
+    run = invoked("prune", url, "--keep-last", "1", "--pattern", pattern, "--yes")
+    assert run.code == 2
+    assert f"--pattern: no state has a name like {pattern!r}; the newest is 'e.state'" in run.err
+    assert names(url) == NAMES
+
+
+def test_a_pattern_may_match_a_damaged_state_alone(url: str) -> None:
+    (marker,) = (Path(url) / "_vault" / "commits").glob("*.a.state")
+    marker.write_bytes(b"nonsense")
+    assert invoked("prune", url, "--keep-last", "1", "--pattern", "a*", "-n").code == 0
+
+
+def test_an_empty_store_has_no_metric_and_no_pattern_to_be_wrong(url: str) -> None:
+    invoked("rm", url, *NAMES, "--yes")
+    run = invoked("prune", url, "--keep-best", "1", "--metric", "rewrd", "--pattern", "nope*", "--yes")
+    assert (run.code, run.out, run.err) == (0, "No states.\n", "")
+
+
+def stamp(url: str, time: str) -> None:
+    for marker in (Path(url) / "_vault" / "commits").iterdir():
+        marker.write_text(re.sub(r'"created_at": "[^"]*"', f'"created_at": "{time}"', marker.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("time", "why"),
+    [
+        ("1970-01-01T00:00:07Z", "its clock said 1970-01-01 00:00 UTC, since it was not set"),
+        ("2999-01-01T00:00:00Z", "its clock said 2999-01-01 00:00 UTC, which is yet to come"),
+        ("9999-12-31T23:59:59-12:00", "its clock said 9999-12-31 23:59 UTC, which is yet to come"),
+    ],
+)
+def test_states_of_an_unknown_age_stay_within_the_limit_and_that_is_said(url: str, time: str, why: str) -> None:
+    stamp(url, time)
+    rules = ["--keep-within", "1d", "--keep-daily", "1"]
+    run = invoked("prune", url, *rules, "-n")
+    assert run.code == 0
+    assert run.err == "statevault: the age of no state is known: all of their clocks were ahead of now, or not set\n"
+    assert run.out.count(why) == 5
+    assert "Nothing to remove" in run.out
+    plan = invoked("prune", url, *rules, "--max-size", "120kB", "--json", "--yes").json
+    assert plan["removed"] == ["a.state", "b.state", "c.state"]
 
 
 @pytest.mark.parametrize("command", [["prune", "--keep-last", "1"], ["rm", "a.state"]], ids=lambda command: command[0])

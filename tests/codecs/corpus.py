@@ -168,6 +168,9 @@ ARRAYS: list[Any] = [
     np.random.RandomState(3).get_state(),
     np.random.default_rng(3).bit_generator.state,
     {np.int64(3): "numpy scalar as key"},
+    np.ones(3, dtype=np.dtype((np.record, [("x", "<i4"), ("y", "<f8")]))),
+    np.ones(1, dtype=np.dtype((np.record, [("x", "<i4"), ("y", "<f8")])))[0],
+    np.void(b""),
 ]
 
 

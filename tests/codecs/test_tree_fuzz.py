@@ -111,6 +111,6 @@ print(test_tree_fuzz.run(1_500))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_damaged_files_cannot_exhaust_memory() -> None:
-    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=150, check=False)
+    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "FormatError" in done.stdout

@@ -151,6 +151,11 @@ def test_a_key_that_cannot_be_stored_is_named_without_running_its_repr() -> None
         encode_tree({Key(): 1})
 
 
+def test_a_key_that_is_too_long_to_be_shown_is_named() -> None:
+    with pytest.raises(UnsupportedTypeError, match=r"^\['a'\]\[<int>\]: object can't be stored"):
+        encode_tree({"a": {10**5000: object()}})
+
+
 def test_fields_are_named_as_attributes() -> None:
     with pytest.raises(UnsupportedTypeError, match=r"^\['s'\]\.x: object"):
         encode_tree({"s": WithSetter(object())})  # type: ignore[arg-type]

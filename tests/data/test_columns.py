@@ -158,3 +158,20 @@ def test_counting_stops_at_a_clock_that_went_back() -> None:
 def test_malformed_records_are_refused(record: Any) -> None:
     with pytest.raises(FormatError):
         Column(max_rows=10).restore(saved(record))
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float8_e5m2", "uint4"])
+def test_tensors_are_collected_and_loaded_under_any_default_device(name: str) -> None:
+    dtype = getattr(torch, name)
+    values = [torch.arange(8, dtype=torch.int16).view(torch.uint8).view(dtype) for _ in range(5)]
+    with torch.device("meta"):
+        column = Column(max_rows=100, segment_bytes=1 << 16)
+        for value in values:
+            column.append(value)
+        record = saved(column.record())
+        loaded = Column(max_rows=100, segment_bytes=1 << 16)
+        loaded.restore(record)
+    assert [segment["kind"] for segment in record["segments"]] == [f"tensor:{name}"]
+    for got, value in zip(loaded.items(), values, strict=True):
+        assert got.dtype is dtype
+        assert torch.equal(got.view(torch.uint8), value.view(torch.uint8))

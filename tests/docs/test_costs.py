@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from statevault.launcher.retention import Retention
 from statevault.state_persistence import LatestStatesKeeper, StateStore
+from statevault.state_persistence.keepers import Retention
 from tests.docs.examples import ROOT
 from tests.state_persistence.components import Folder
 from tests.state_persistence.packs import add_markers, collect_and_pack, filled
@@ -135,8 +135,8 @@ def test_an_agent_that_saves_each_minute_makes_the_requests_of_the_guide() -> No
         made.append((for_save, saving.counted(lambda: retention(saving.store.path(saving.store.names()[-1])))))
     for_retention = [counts["get"] for _, counts in made]
     for_save, counts = made[-1]
-    assert for_save == {"put": 6, "list": 3, "head": 3, "get": 0, "delete": 1}
+    assert for_save == {"put": 6, "list": 4, "head": 3, "get": 0, "delete": 1}
     # One LIST is that of names(), which is asked for the path.
-    assert counts == {"put": 2, "list": 10 + 1, "head": 0, "get": 3, "delete": 3}
+    assert counts == {"put": 2, "list": 12 + 1, "head": 0, "get": 3, "delete": 3}
     assert max(for_retention) == 201
-    assert "6 PUT, 3 LIST, 3 HEAD and 1 DELETE for the save, and 2\nPUT, 10 LIST, 3 GET and 3 DELETE" in GUIDE
+    assert "6 PUT, 4 LIST, 3 HEAD and 1 DELETE for the save, and 2\nPUT, 12 LIST, 3 GET and 3 DELETE" in GUIDE

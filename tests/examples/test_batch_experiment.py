@@ -26,7 +26,7 @@ def example(
         [sys.executable, str(EXAMPLE), *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         env={**os.environ, "COLUMNS": str(columns), **(env or {})},
         check=False,
     )

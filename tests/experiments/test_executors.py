@@ -226,7 +226,7 @@ if __name__ == "__main__":
     except* AttributeError as group:
         print(json.dumps([str(error) + str(error.__notes__) for error in group.exceptions]))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=True)
     (message,) = json.loads(done.stdout)
     assert "Local" in message
     assert "trial 0" in message

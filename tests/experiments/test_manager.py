@@ -7,6 +7,7 @@ import logging
 import pickle
 import random
 import zipfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,7 @@ from statevault.errors import (
     UnsupportedTypeError,
 )
 from statevault.experiments import CheckpointManager
-from statevault.state_persistence import KeepPeriodic
-from statevault.state_persistence.retention import KeepLatest
+from statevault.state_persistence import KeepAny, KeepBest, KeepLatest, KeepPeriodic, KeepWithin
 from statevault.storage import RetryingStorage, open_storage
 from tests.experiments.objects import Agent, Counting, Network, stable_key
 from tests.servers import StorageTarget
@@ -92,9 +92,13 @@ def test_an_experiment_on_every_backend(target: StorageTarget) -> None:
 
 
 @pytest.mark.parametrize("argument", ["checkpoint_step", "keep_n_checkpoints"])
-@pytest.mark.parametrize("value", [0, -1, 1.5, True])
-def test_steps_and_counts_are_positive(tmp_path: Path, argument: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=argument):
+@pytest.mark.parametrize(
+    ("value", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError), ("3", TypeError)]
+)
+def test_steps_and_counts_are_positive_integers(
+    tmp_path: Path, argument: str, value: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=f"{argument} must be"):
         CheckpointManager(tmp_path, **{argument: value})
 
 
@@ -182,7 +186,7 @@ def test_an_initialization_that_broke_off_is_made_anew() -> None:
     [
         ([], 1, "needs at least one algorithm"),
         ([Counting("a"), Counting("a")], 1, "two algorithms are called 'a'"),
-        ([Counting("a", 0)], 1, "has 0 iterations"),
+        ([Counting("a", 0)], 1, "iterations of the algorithm 'a' must be at least 1, not 0"),
         ([Counting("a")], 0, "n_trials"),
     ],
 )
@@ -240,6 +244,28 @@ def test_a_retention_policy_says_what_is_kept(tmp_path: Path) -> None:
         save(manager, iteration)
     assert len(names(tmp_path / "run/algorithm_0/trial_0")) <= 2
     assert manager.load_checkpoint(0, 0)[2] == 4  # type: ignore[index]
+
+
+def test_a_policy_that_can_not_judge_checkpoints_deletes_none_and_that_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = KeepAny((KeepLatest(1), KeepBest(1, metric="reward")))
+    manager = CheckpointManager(tmp_path / "run", keep_n_checkpoints=policy)
+    for iteration in range(4):
+        save(manager, iteration)
+    assert len(names(tmp_path / "run/algorithm_0/trial_0")) == 4
+    (warning,) = caplog.messages
+    assert warning.startswith("keep_n_checkpoints can't judge those of trial 0: no state has a finite number")
+    assert "Numbers are at 'iteration', 'alg_idx', 'trial'" in warning
+
+
+def test_checkpoints_of_a_storage_that_tells_no_times_are_not_taken_for_old() -> None:
+    storage = DictStorage()
+    for iteration in range(4):
+        # Another process each time, which knows of the others what the storage tells.
+        with CheckpointManager(storage, keep_n_checkpoints=KeepWithin(timedelta(days=1))) as manager:
+            save(manager, iteration)
+    assert len([key for key in storage.objects if "checkpoint_" in key]) == 4
 
 
 def test_the_checkpoint_of_a_complete_trial_is_kept(started: CheckpointManager, tmp_path: Path) -> None:

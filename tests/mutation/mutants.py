@@ -26,6 +26,7 @@ _SHARED = "state_persistence/pruning/shared_objects.py"
 _REUSE = "state_persistence/publish/reuse.py"
 _PACKED = "state_persistence/records/packed_markers.py"
 _PACKING = "state_persistence/records/packing.py"
+_WIPED = ("test_wiped_store.py",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ MUTANTS = (
         "    may_clash = request.name is not None or not names.are_fine\n"
         "    if may_clash:\n"
         "        try:\n"
-        "            _check_still_free(storage, catalog, key)\n"
+        "            _check_still_free(storage, catalog, key, left_over)\n"
         "        except Exception:\n"
         "            # Nothing else was put yet, and what lies there may be somebody's.\n"
         "            drop_session(storage, session)\n"
@@ -114,8 +115,8 @@ MUTANTS = (
     Mutant(
         "no look at the sizes of what was put",
         _COMMIT,
-        "        checked.result()\n    return record",
-        "    return record",
+        "        return checked.result(), made\n",
+        "        return {}, made\n",
         ("test_crash_points.py", "test_meddling.py"),
     ),
     Mutant(
@@ -270,12 +271,12 @@ MUTANTS = (
     Mutant(
         "the intent goes although a tombstone has no answer",
         _REMOVAL,
-        "        run_all(pool, lambda key: put_tombstone(storage, key, by=by, reason=reason), removed)\n",
-        "        try:\n"
-        "            run_all(pool, lambda key: put_tombstone(storage, key, by=by, reason=reason), removed)\n"
-        "        except Exception:\n"
-        "            storage.delete([intent_key(prune)])\n"
-        "            raise\n",
+        '    parallel_map(bury, removed, workers=_CONCURRENT_PUTS, name="statevault-remove")\n',
+        "    try:\n"
+        '        parallel_map(bury, removed, workers=_CONCURRENT_PUTS, name="statevault-remove")\n'
+        "    except Exception:\n"
+        "        storage.delete([intent_key(prune)])\n"
+        "        raise\n",
         ("test_pins.py",),
     ),
     Mutant(
@@ -474,9 +475,10 @@ MUTANTS = (
     Mutant(
         "a prune believes the pack",
         _CATALOG,
-        "        damaged = self._read_missing([key for key in keys if key not in packed])\n",
-        "        self._markers |= packed\n"
-        "        damaged = self._read_missing([key for key in keys if key not in packed])\n",
+        "        found = packed | self._read_all(key for key in keys if key not in packed)\n",
+        "        found = packed | self._read_all(key for key in keys if key not in packed)\n"
+        "        for key, record in packed.items():\n"
+        "            self._markers[key] = _Marker(record, self._infos[commit_key(*key)], b'', None)\n",
         ("test_packed_markers.py",),
     ),
     Mutant(
@@ -510,8 +512,87 @@ MUTANTS = (
     Mutant(
         "what was read early is packed late",
         _CATALOG,
-        "        return reading is not None and modified <= reading.clock - SETTLED_AFTER\n",
-        "        return reading is not None\n",
+        "        return known is not None and known.clock is not None and modified <= known.clock - SETTLED_AFTER\n",
+        "        return known is not None\n",
         ("test_packing.py",),
+    ),
+    # -- which store it is
+    Mutant(
+        "no id is put",
+        _CATALOG,
+        "        if writer is not None and not ids:\n",
+        "        if False:\n",
+        _WIPED,
+    ),
+    Mutant(
+        "what was listed before there was an id counts",
+        _CATALOG,
+        "            return self.listing()\n        return Listing(ids=",
+        "            return Listing(commits=tuple(parse_state_keys(infos, COMMITS)), objects=infos)\n"
+        "        return Listing(ids=",
+        _WIPED,
+    ),
+    Mutant(
+        "any store is the one that was known",
+        _CATALOG,
+        "        return bool(self._ids) and self._ids.isdisjoint(ids)\n",
+        "        return False\n",
+        _WIPED,
+    ),
+    Mutant(
+        "a marker that was read counts whatever a list shows",
+        _CATALOG,
+        "        return None if known is None or known.info != self._infos.get(commit_key(*key)) else known\n",
+        "        return known\n",
+        _WIPED,
+    ),
+    Mutant(
+        "a removal goes on in another store",
+        _CATALOG,
+        "        if generation is not None and self.generation != generation:\n",
+        "        if False:\n",
+        _WIPED,
+    ),
+    Mutant(
+        "a save does not look at the ids again",
+        _COMMIT,
+        "            same.result()\n",
+        "            pass\n",
+        _WIPED,
+    ),
+    Mutant(
+        "tombstones are put in whatever store is there",
+        _REMOVAL,
+        "        check()\n    except StoreReplacedError:\n",
+        "        pass\n    except StoreReplacedError:\n",
+        _WIPED,
+    ),
+    Mutant(
+        "data is deleted in whatever store is there",
+        _PRUNE,
+        "        catalog.check_same(listing)\n    except StoreReplacedError as replaced:\n",
+        "        pass\n    except StoreReplacedError as replaced:\n",
+        _WIPED,
+    ),
+    Mutant(
+        "the base is one of whatever store",
+        _REUSE,
+        "        if self.ids and self.ids.isdisjoint(listing.ids):\n",
+        "        if False:\n",
+        _WIPED,
+    ),
+    Mutant(
+        "the base's marker counts whatever a list shows",
+        _REUSE,
+        "        if self.marker is not None and listing.objects.get(commit_key(*self.key)) != self.marker:\n",
+        "        if False:\n",
+        _WIPED,
+    ),
+    Mutant(
+        "the base's objects count whenever they were put",
+        _REUSE,
+        " and self.seen.get(entry.key, info) == info\n",
+        "\n",
+        _WIPED,
     ),
 )

@@ -18,7 +18,7 @@ from tests.servers import Servers
 EXAMPLE = Path(__file__).parents[2] / "examples" / "policy_persistence.py"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("backend", [name for name in ("local", "juicefs") if name in BACKENDS])
 def test_a_second_run_goes_on_from_the_best_policy_of_the_first(backend: str, servers: Servers) -> None:
     target = servers.target(backend)
@@ -33,7 +33,7 @@ def test_a_second_run_goes_on_from_the_best_policy_of_the_first(backend: str, se
 
     def example(*arguments: str) -> str:
         command = [sys.executable, str(EXAMPLE), target.url, *arguments]
-        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
         assert run.returncode == 0, run.stdout + run.stderr
         return run.stdout
 

@@ -198,6 +198,27 @@ def test_a_device_that_is_not_there_is_not_taken_for_damage(tmp_path: Path, mode
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_the_default_device_decides_nothing(tmp_path: Path, mode: PolicyMode, device: str) -> None:
+    policy, restored = Policy(4), Policy(1)
+    world = world_in(tmp_path, policy)
+    with torch.device(device):
+        PolicyPersistence(mode=mode).persist(policy, world)
+        PolicyPersistence(mode=mode, allow_pickle=True).restore(restored, world, None)
+    assert value_of(restored) == 4
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_policy_without_values_is_not_restored(tmp_path: Path, mode: PolicyMode) -> None:
+    policy = Policy(4)
+    world = world_in(tmp_path, policy)
+    PolicyPersistence(mode=mode).persist(policy, world)
+    with pytest.raises(StateVaultError, match="on the meta device") as caught:
+        PolicyPersistence(mode=mode, allow_pickle=True).restore(Policy(1).to("meta"), world, "cpu")
+    assert not isinstance(caught.value, FormatError)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_policy_that_does_not_fit_is_left_as_it_was(tmp_path: Path, mode: PolicyMode) -> None:
     policy = Policy(1)
     world = world_in(tmp_path, policy)

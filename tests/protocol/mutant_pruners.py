@@ -10,6 +10,7 @@ from tests.protocol.store import CHAIN, Delete, Find, Put, abort, intent, tombst
 
 __all__ = [
     "AbortAfterLook",
+    "BelievesInMemory",
     "BreaksSession",
     "ClearsAllSessions",
     "ClearsBases",
@@ -35,6 +36,9 @@ __all__ = [
     "SheltersOwnFolderOfBase",
     "WithoutAbort",
     "WithoutIntent",
+    "WithoutLookForIdBeforeDeletes",
+    "WithoutLookForIdBeforeTombstones",
+    "WithoutLookForIdOfVictims",
     "WithoutPins",
 ]
 
@@ -305,3 +309,37 @@ class LeavesPins(Pruner):
 
     def to_clear(self, listed: Listed, sheltered: frozenset[str]) -> tuple[Key, ...]:
         return tuple(key for key in super().to_clear(listed, sheltered) if key.kind != "pin")
+
+
+class WithoutLookForIdOfVictims(Pruner):
+    """P0: victims are looked for by their names, in whatever store."""
+
+    def begin(self) -> Program:
+        markers = yield Find("marker", self.victims)
+        batch = frozenset(key.state for key in markers)
+        return then(self.bury, intent(self.name, batch), batch) if batch else then(None)
+
+
+class WithoutLookForIdBeforeTombstones(Pruner):
+    """P0: no look behind the intent whether it is still the same store."""
+
+    def announce(self, batch: frozenset[str]) -> Program:
+        own = intent(self.name, batch)
+        yield Put(own)
+        pins = yield Find("pin", batch)
+        return then(self.bury, own, batch - {key.state for key in pins})
+
+
+class WithoutLookForIdBeforeDeletes(Pruner):
+    """P5: no look whether it is still the store of P2."""
+
+    def list_commits(self, listed: Listed) -> Program:
+        markers = yield Find("marker")
+        return then(self.protect, listed._replace(markers=markers))
+
+
+class BelievesInMemory(Pruner):
+    """What it remembers counts in any store."""
+
+    def in_store(self, ids: frozenset[Key]) -> Pruner:
+        return self

@@ -8,6 +8,7 @@ from tests.protocol.store import Find
 
 __all__ = [
     "DoesNotExplain",
+    "DoesNotLookAgain",
     "IgnoresTombstones",
     "ListsTombstonesFirst",
 ]
@@ -33,6 +34,14 @@ class IgnoresTombstones(Reader):
 class DoesNotExplain(Reader):
     """Whatever is missing is taken for damage."""
 
-    def explain(self, state: str) -> Program:
+    def explain(self, chosen: Key) -> Program:
         yield from ()
-        return then(None, claim=Claim("corrupt", state))
+        return then(None, claim=Claim("corrupt", chosen.state))
+
+
+class DoesNotLookAgain(Reader):
+    """What is missing and was not removed is taken for damage."""
+
+    def explain(self, chosen: Key) -> Program:
+        dead = yield Find("tombstone", frozenset({chosen.state}))
+        return then(None, claim=Claim("pruned" if dead else "corrupt", chosen.state))

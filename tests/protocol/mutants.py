@@ -20,6 +20,7 @@ from tests.protocol.mutant_pinners import (
 )
 from tests.protocol.mutant_pruners import (
     AbortAfterLook,
+    BelievesInMemory,
     BreaksSession,
     ClearsAllSessions,
     ClearsBases,
@@ -45,15 +46,20 @@ from tests.protocol.mutant_pruners import (
     SheltersOwnFolderOfBase,
     WithoutAbort,
     WithoutIntent,
+    WithoutLookForIdBeforeDeletes,
+    WithoutLookForIdBeforeTombstones,
+    WithoutLookForIdOfVictims,
     WithoutPins,
 )
 from tests.protocol.mutant_readers import (
     DoesNotExplain,
+    DoesNotLookAgain,
     IgnoresTombstones,
     ListsTombstonesFirst,
 )
 from tests.protocol.mutant_writers import (
     BelievesInMarker,
+    BuildsOnWhatItRemembers,
     LooksForAbortOnly,
     LooksForFencesBeforeMarker,
     LooksForTombstoneOnly,
@@ -64,14 +70,18 @@ from tests.protocol.mutant_writers import (
     TakesBackAfterMarker,
     TakesBackSessionFirst,
     TakesBackWithoutTombstone,
+    WithoutListAfterId,
     WithoutLookForBase,
     WithoutLookForFences,
+    WithoutLookForId,
     WithoutSession,
 )
 from tests.protocol.pinner import Pinner
 from tests.protocol.protocol import Actor, Scenario
 from tests.protocol.pruner import Pruner
-from tests.protocol.store import committed, objects_of
+from tests.protocol.scenarios import MEMORY, NEW_B, OLD_B
+from tests.protocol.store import ANOTHER_RUN, committed, identity, objects_of
+from tests.protocol.wiper import Wiper
 from tests.protocol.writer import Writer
 
 __all__ = ["HARMLESS", "MUTANTS", "Mutant"]
@@ -181,6 +191,32 @@ MUTANTS: Mapping[str, Mutant] = {
     ),
     "reader lists no tombstones": _unsafe("which it never was", writer=_SAVE, prune=_STALE, reader=IgnoresTombstones()),
     "reader does not look for a tombstone": _unsafe("for damaged", prune=_PRUNE_B, reader=DoesNotExplain()),
+    "what is remembered of a base counts in another store": _unsafe(
+        _LOST, w=Wiper(), b=NEW_B, writer=BuildsOnWhatItRemembers("T", "B", remembers=OLD_B)
+    ),
+    "no look for the id before the marker": _unsafe(_LOST, w=Wiper(), b=NEW_B, writer=WithoutLookForId("T", "B")),
+    "a base out of a list without an id": _unsafe(
+        _LOST, store=committed("B") - {identity()}, w=Wiper(), writer=WithoutListAfterId("T", "B")
+    ),
+    "victims in another store": _unsafe(_FORGOTTEN, w=Wiper(), b=NEW_B, prune=WithoutLookForIdOfVictims("p", _B)),
+    "no look for the id before tombstones": _unsafe(
+        _FORGOTTEN, w=Wiper(), b=NEW_B, prune=WithoutLookForIdBeforeTombstones("p", _B)
+    ),
+    "no look for the id before deletes": _unsafe(
+        _LOST, w=Wiper(), b=NEW_B, prune=WithoutLookForIdBeforeDeletes("p", _B)
+    ),
+    "what is remembered protects in another store": _unsafe(
+        _LOST,
+        store=committed("B", run=ANOTHER_RUN) | committed("S", objects_of("B", ANOTHER_RUN)[0], run=ANOTHER_RUN),
+        p=BelievesInMemory("p", memory=MEMORY),
+        q=Pruner("q", _B, ours=frozenset({identity(ANOTHER_RUN)})),
+    ),
+    "reader does not look for the marker": _unsafe("for damaged", w=Wiper(), reader=DoesNotLookAgain()),
+    # What is not closed: somebody has looked, and acts, when all is wiped.
+    "a wipe between the look and the marker": _unsafe(_LOST, w=Wiper(waits=False), writer=Writer("T", "B")),
+    "a wipe between the look and the tombstone": _unsafe(
+        _FORGOTTEN, w=Wiper(waits=False), b=NEW_B, prune=Pruner("p", _B)
+    ),
 }
 """By what is done wrong."""
 

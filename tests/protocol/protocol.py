@@ -10,13 +10,24 @@ from tests.protocol.explorer import Claim, Exploration, Key, Store, System, Task
 from tests.protocol.pinner import Pinner
 from tests.protocol.pruner import Pruner
 from tests.protocol.reader import Reader
-from tests.protocol.store import all_that_lands, committed, landings, visible_once
+from tests.protocol.store import (
+    ANOTHER_RUN,
+    WIPED,
+    all_that_lands,
+    committed,
+    identity,
+    landings,
+    objects_of,
+    visible_once,
+)
+from tests.protocol.wiper import Wiper
 from tests.protocol.writer import Writer
 
 __all__ = ["Actor", "Scenario"]
 
-Actor: TypeAlias = Writer | Pruner | Pinner | Reader
-_NEVER_GARBAGE = {"tombstone", "abort", "intent", "late", "visible once"}
+Actor: TypeAlias = Writer | Pruner | Pinner | Reader | Wiper
+_NOTES = {"visible once", "window", "wiped"}
+_NEVER_GARBAGE = {"id", "tombstone", "abort", "intent", "late", *_NOTES}
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class Scenario:
                     wrong = self._broken(store, claim)
             if wrong is None and self.tidies is not None:
                 # Prunes look neither at others' intents nor at the model's notes.
-                relevant = frozenset(key for key in store if key.kind not in ("intent", "visible once"))
+                relevant = frozenset(key for key in store if key.kind != "intent" and key.kind not in _NOTES)
                 if relevant not in tidied:
                     tidied[relevant] = self._left_over(relevant, self.tidies)
                 wrong = tidied[relevant]
@@ -69,14 +80,21 @@ class Scenario:
         if not any(isinstance(actor, Pruner) and actor.takes_for_dead for actor in self.actors.values()):
             # There are none.
             kinds.add("abort")
+        if not any(isinstance(actor, Wiper) for actor in self.actors.values()):
+            # The store stays the same.
+            kinds |= {"id", "window"}
         return frozenset(kinds)
 
     def _broken(self, store: Store, claim: Claim) -> str | None:
         """What somebody was told that is not so."""
         match claim:
-            case Claim("acknowledged", str(state)):
-                victims = {v for actor in self.actors.values() if isinstance(actor, Pruner) for v in actor.victims}
-                if state not in victims and state not in _visible(store):
+            case Claim("acknowledged", str(state)) if state.endswith(ANOTHER_RUN):
+                own = set(objects_of(state[0], ANOTHER_RUN))
+                is_visible = any(own <= record.content for record in _visible(store).values())
+                if state[0] not in self._victims(anew=True) and not is_visible:
+                    return f"{state}, whose save was acknowledged, is not visible"
+            case Claim("acknowledged", str(state)) if WIPED not in store:
+                if state not in self._victims() and state not in _visible(store):
                     return f"{state}, whose save was acknowledged, is not visible"
             case Claim("holds", Key(_, state)):
                 if state not in _visible(store):
@@ -92,6 +110,11 @@ class Scenario:
             case Claim("stopped", about):
                 return f"a prune can't read {about}, and stops"
         return None
+
+    def _victims(self, *, anew: bool = False) -> set[str]:
+        """What prunes are to remove; `anew`: those of the run that uses the store again."""
+        prunes = [actor for actor in self.actors.values() if isinstance(actor, Pruner)]
+        return {state for prune in prunes if anew is (identity(ANOTHER_RUN) in prune.ours) for state in prune.victims}
 
     def _left_over(self, store: Store, tidies: type[Pruner]) -> str | None:
         """What is there that nobody needs, after prunes, if everybody stops now.

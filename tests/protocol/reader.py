@@ -29,18 +29,19 @@ class Reader:
         if not visible:
             return then(None)
         chosen = yield Choose(tuple(sorted(visible, key=str)))
-        return then(self.read, chosen.state, (chosen, *sorted(chosen.content)), claim=Claim("sees", chosen.state))
+        return then(self.read, chosen, (chosen, *sorted(chosen.content)), claim=Claim("sees", chosen.state))
 
-    def read(self, state: str, keys: tuple[Key, ...]) -> Program:
+    def read(self, chosen: Key, keys: tuple[Key, ...]) -> Program:
         """GET the marker, the manifest and the objects, one by one."""
         if not keys:
-            return then(None, claim=Claim("read", state))
+            return then(None, claim=Claim("read", chosen.state))
         key, *rest = keys
         if key not in (yield Find(key.kind, frozenset({key.state}))):
-            return then(self.explain, state)
-        return then(self.read, state, tuple(rest))
+            return then(self.explain, chosen)
+        return then(self.read, chosen, tuple(rest))
 
-    def explain(self, state: str) -> Program:
-        """Something is missing: was the state removed?"""
-        dead = yield Find("tombstone", frozenset({state}))
-        return then(None, claim=Claim("pruned" if dead else "corrupt", state))
+    def explain(self, chosen: Key) -> Program:
+        """Something is missing: was the state removed, or the store wiped?"""
+        here = frozenset({chosen.state})
+        has_gone = (yield Find("tombstone", here)) or chosen not in (yield Find("marker", here))
+        return then(None, claim=Claim("pruned" if has_gone else "corrupt", chosen.state))

@@ -9,16 +9,18 @@ from tests.protocol.pinner import Pinner
 from tests.protocol.protocol import Scenario
 from tests.protocol.pruner import Pruner
 from tests.protocol.reader import Reader
-from tests.protocol.store import committed, objects_of, tombstone
+from tests.protocol.store import ANOTHER_RUN, committed, identity, marker, objects_of, tombstone
+from tests.protocol.store import WIPED as HAS_BEEN_WIPED
+from tests.protocol.wiper import Wiper
 from tests.protocol.writer import Writer
 
-__all__ = ["CROWDS", "LARGE", "SMALL"]
+__all__ = ["CROWDS", "LARGE", "MEMORY", "NEW_B", "NEW_S", "OLD_B", "SMALL", "UNSHARED", "WIPED", "WIPED_LARGE"]
 
 _B, _S, _BOTH = frozenset("B"), frozenset("S"), frozenset("BS")
 _X = objects_of("B")[0]
 _B_AND_S = committed("B") | committed("S", _X)
 # A prune has removed B, and left what S needs of it.
-_S_ALONE = frozenset({_X, tombstone("B")}) | committed("S", _X)
+_S_ALONE = frozenset({_X, tombstone("B"), identity()}) | committed("S", _X)
 
 _SAVE, _SAVE_ON_S = Writer("S", "B"), Writer("T", "S")
 _PRUNE_B, _PRUNE_S, _PRUNE_BOTH = Pruner("p", _B), Pruner("q", _S), Pruner("p", _BOTH)
@@ -27,6 +29,13 @@ _TIDY, _STRICT = Pruner("q"), Pruner("q", takes_for_dead=True)
 _COLLECT = Pruner("q", takes_for_dead=True, collects=True)
 _PIN_B, _PIN_S = Pinner("m", "B"), Pinner("m", "S")
 _PASSING_B, _PASSING_S = Pinner("n", "B", unpins=True), Pinner("n", "S", unpins=True)
+
+OLD_B = marker("B", objects_of("B"))
+# Two states of the run before that share nothing.
+UNSHARED = committed("B") | committed("S")
+MEMORY = frozenset({OLD_B, marker("S", objects_of("S"))})
+NEW_B = Writer("B", "", run=ANOTHER_RUN, awaits=HAS_BEEN_WIPED)
+NEW_S = Writer("S", "B", run=ANOTHER_RUN, awaits=marker("B", objects_of("B", ANOTHER_RUN)))
 
 SMALL: Mapping[str, Scenario] = {
     "prune, 2 pins": Scenario({"p": _PRUNE_B, "m": _PIN_B, "n": _PASSING_B}),
@@ -59,6 +68,42 @@ SMALL: Mapping[str, Scenario] = {
     "chain, 2 prunes, reader": Scenario({"p": _PRUNE_B, "q": _PRUNE_S, "r": Reader()}, store=_B_AND_S),
 }
 """For every run of the tests."""
+
+WIPED: Mapping[str, Scenario] = {
+    name: replace(scenario, tidies=None)
+    for name, scenario in {
+        "save on a base that it remembers": Scenario(
+            {"w": Wiper(), "b": NEW_B, "t": Writer("T", "B", remembers=OLD_B)}
+        ),
+        "save that reads its base": Scenario({"w": Wiper(), "b": NEW_B, "t": Writer("T", "B")}),
+        "save, chain of saves": Scenario(
+            {"w": Wiper(), "b": NEW_B, "s": NEW_S, "t": Writer("T", "B", remembers=OLD_B)}
+        ),
+        "prune by name": Scenario({"w": Wiper(), "b": NEW_B, "p": _PRUNE_B}),
+        "prune by name, chain of saves": Scenario({"w": Wiper(), "b": NEW_B, "s": NEW_S, "p": _PRUNE_B}),
+        "prune that remembers": Scenario(
+            {"w": Wiper(), "b": NEW_B, "s": NEW_S, "p": replace(_PRUNE_BOTH, memory=MEMORY)}, store=UNSHARED
+        ),
+        "collection": Scenario({"w": Wiper(), "b": NEW_B, "p": replace(_PRUNE_B, collects=True)}),
+        "reader": Scenario({"w": Wiper(), "b": NEW_B, "r": Reader()}),
+    }.items()
+}
+"""A store is wiped and used again by another run, while somebody goes on who knew it before."""
+
+WIPED_LARGE: Mapping[str, Scenario] = {
+    "prune that remembers, prune of the new run": Scenario(
+        {
+            "w": Wiper(),
+            "b": NEW_B,
+            "s": NEW_S,
+            "p": Pruner("p", memory=MEMORY),
+            "q": Pruner("q", _B, ours=frozenset({identity(ANOTHER_RUN)})),
+        },
+        store=UNSHARED,
+        tidies=None,
+    ),
+}
+"""Likewise, for the long profile."""
 
 LARGE: Mapping[str, Scenario] = {
     "save, 2 strict prunes": Scenario({"s": _SAVE, "p": _STRICT_B, "q": _STRICT}),

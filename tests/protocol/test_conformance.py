@@ -39,8 +39,11 @@ RECORDS = {
     "aborts": "abort",
     "intents": "intent",
     "pins": "pin",
+    "ids": "id",
 }
 ANY = "*"
+NAMELESS = {"intent", "id"}
+"""Whose keys name no state."""
 NOW = datetime.now(UTC)
 OLD, NEW = {"x": b"x" * 3000}, {"x": b"x" * 3000, "y": b"y" * 3000}
 B = committed("B")
@@ -63,9 +66,11 @@ def of_model(calls: Iterable[Call]) -> Iterator[Step]:
             case Put(Key(_, _, "manifest") as key):
                 yield Step("put", "manifest", key.state)
             case Put(key):
-                yield Step("put", key.kind, ANY if key.kind == "intent" else key.state)
+                yield Step("put", key.kind, ANY if key.kind in NAMELESS else key.state)
+            case Delete(Key("window")):
+                pass  # a note of the model's
             case Delete(key):
-                yield Step("delete", key.kind, ANY if key.kind == "intent" else key.state)
+                yield Step("delete", key.kind, ANY if key.kind in NAMELESS else key.state)
 
 
 def of_code(calls: Iterable[str]) -> Iterator[Step]:
@@ -83,17 +88,27 @@ def place(key: str, *, is_put: bool) -> tuple[str, str]:
         return ("manifest" if is_put and rest.startswith("manifest") else "object"), folder or ANY
     kind, _, name = rest.partition("/")
     state = re.sub(r"^\d{12}\.", "", name).partition("/")[0]
-    return RECORDS.get(kind, kind or ANY), ANY if kind == "intents" else state or ANY
+    found = RECORDS.get(kind, kind or ANY)
+    return found, ANY if found in NAMELESS else state or ANY
 
 
 def in_order(steps: Iterable[Step]) -> list[Step]:
-    """What the order of DELETEs of records is, and how many objects a folder has, makes no difference."""
+    """What the order of DELETEs of records is, and how many objects a folder has, makes no difference.
+
+    Nor which is first of what is done at the same time: the look for the id, and the PUT of the manifest.
+    """
     ordered: list[Step] = []
     for (verb, of_objects), run in groupby(steps, key=lambda step: (step.verb, step.kind == "object")):
         found = list(run)
         if verb == "delete" or (of_objects and verb == "put"):
             found = sorted(set(found))
         ordered += found
+    for number, step in enumerate(ordered):
+        if (step.verb, step.kind) == ("put", "manifest"):
+            looks = [look for look in ordered[:number] if look.kind == "id" and look.verb == "find"][-1:]
+            for look in looks:
+                ordered.insert(number + 1, look)
+                del ordered[max(place for place in range(number) if ordered[place] == look)]
     return ordered
 
 
@@ -218,7 +233,8 @@ def load_s(storage: WatchedStorage) -> None:
         store.load_state("S")
 
 
-SAVE, PRUNE_B, PRUNE_S = Writer("S", "B"), Pruner("p", frozenset("B"), remembers=True), Pruner("p", frozenset("S"))
+SAVE = Writer("S", "B")
+PRUNE_B, PRUNE_S = (Pruner("p", frozenset(state), remembers=True) for state in "BS")
 STRICT = Pruner("p", takes_for_dead=True)
 COLLECT = Pruner("p", takes_for_dead=True, collects=True)
 

@@ -16,7 +16,7 @@ from tests.protocol.mutant_pruners import ClearsBases, ListsPinsFirst, SheltersO
 from tests.protocol.mutants import HARMLESS, MUTANTS, Mutant
 from tests.protocol.protocol import Scenario
 from tests.protocol.pruner import Pruner
-from tests.protocol.scenarios import CROWDS, LARGE, SMALL
+from tests.protocol.scenarios import CROWDS, LARGE, SMALL, WIPED, WIPED_LARGE
 
 
 def report(found: Exploration) -> str:
@@ -25,7 +25,9 @@ def report(found: Exploration) -> str:
     return "" if found.violation is None else "\n".join((*found.trace, found.violation))
 
 
-@pytest.mark.parametrize("scenario", SMALL.values(), ids=SMALL)
+@pytest.mark.parametrize(
+    "scenario", [*SMALL.values(), *WIPED.values()], ids=[*SMALL, *(f"wipe: {name}" for name in WIPED)]
+)
 def test_no_interleaving_breaks_the_protocol(scenario: Scenario) -> None:
     assert report(scenario.explore()) == ""
 
@@ -33,7 +35,9 @@ def test_no_interleaving_breaks_the_protocol(scenario: Scenario) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not is_long(), reason="minutes: make test-long")
-@pytest.mark.parametrize("scenario", LARGE.values(), ids=LARGE)
+@pytest.mark.parametrize(
+    "scenario", [*LARGE.values(), *WIPED_LARGE.values()], ids=[*LARGE, *(f"wipe: {name}" for name in WIPED_LARGE)]
+)
 def test_no_interleaving_of_many_breaks_the_protocol(scenario: Scenario) -> None:
     assert report(scenario.explore()) == ""
 

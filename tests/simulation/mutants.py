@@ -233,7 +233,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     # -- reading, collecting
     "a missing object is always taken for damage": Mutant(
-        "restore.download", (("        if self._catalog.is_tombstoned(self._key):\n", "        if False:\n"),)
+        "restore.download", (("        if self._catalog.is_unchanged(self.record):\n", "        if True:\n"),)
     ),
     "tombstones are not looked at": Mutant(
         "records.catalog",

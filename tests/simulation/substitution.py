@@ -1,6 +1,6 @@
 """What the modules under test find in the place of threads, clocks and chance; everything else of them is real.
 
-* ``ThreadPoolExecutor``, ``threading``: tasks of the scheduler (:mod:`tests.simulation.threads`). What is lost is that
+* ``WorkerPool``, ``threading``: tasks of the scheduler (:mod:`tests.simulation.threads`). What is lost is that
   two threads of one process run at the very same time between two calls of the storage; that they interleave at these
   is kept.
 * ``datetime.now``, ``time``: the simulated clocks.
@@ -16,12 +16,13 @@ import pkgutil
 import random
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, _base
+from concurrent.futures import _base
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 from unittest.mock import patch
 
 import statevault.state_persistence
+from statevault import worker_pool
 from statevault.format import chunking
 from statevault.state_persistence.snapshot import staging
 from tests.simulation.actors import CHUNK
@@ -65,6 +66,7 @@ def substituted() -> Iterator[Substitutes]:
         patch.object(_base, "threading", substitutes.threading),
         patch.object(chunking, "CHUNK_UNIT", CHUNK),
         patch.object(staging, "_room", lambda root: 2**40),
+        patch.object(worker_pool, "WorkerPool", SimulatedPool),
     ]
     real_threading = sys.modules["threading"]
     real_time = sys.modules["time"]
@@ -74,7 +76,7 @@ def substituted() -> Iterator[Substitutes]:
         if module is staging:
             continue
         for attribute, real, substitute in (
-            ("ThreadPoolExecutor", ThreadPoolExecutor, SimulatedPool),
+            ("WorkerPool", worker_pool.WorkerPool, SimulatedPool),
             ("threading", real_threading, substitutes.threading),
             ("datetime", datetime, SimulatedDatetime),
             ("secrets", real_secrets, substitutes.secrets),

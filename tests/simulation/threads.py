@@ -1,4 +1,4 @@
-"""Stands in for threads, locks and pools: what `threading` and `ThreadPoolExecutor` are to the code under test.
+"""Stands in for threads, locks and pools: what `threading` and `WorkerPool` are to the code under test.
 
 The real :class:`~concurrent.futures.Future` and the real publisher run on them. A task that is not before a call of its
 storage is not interrupted, so that a lock is never contended for a moment; it may be for long, and then its task waits.
@@ -8,35 +8,37 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from types import TracebackType
 from typing import Any
 
 from typing_extensions import override
 
+from statevault.worker_pool import WorkerPool
 from tests.simulation.scheduler import ProcessDiedError, Scheduler, Task
 
 __all__ = ["SimulatedPool", "SimulatedThreading"]
 
 
-class SimulatedPool(ThreadPoolExecutor):
+class SimulatedPool(WorkerPool):
     """A pool whose threads are tasks of the process that made it."""
 
     scheduler: Scheduler
 
-    def __init__(self, max_workers: int | None = None, thread_name_prefix: str = "") -> None:
+    def __init__(self, workers: int, name: str) -> None:
         task = self.scheduler.current
         assert task is not None
         self._process = task.process
-        self._free = max_workers or 1
-        self._prefix = thread_name_prefix
-        self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._free = workers
+        self._prefix = name
+        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._tasks = 0
         self._closing: list[Task] = []
 
     @override
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        self._calls.append((future, lambda: fn(*args, **kwargs)))
+        self._waiting.append((future, lambda: function(*args, **kwargs)))
         if self._free:
             self._free -= 1
             self._tasks += 1
@@ -45,8 +47,8 @@ class SimulatedPool(ThreadPoolExecutor):
 
     def _work(self) -> None:
         try:
-            while self._calls:
-                future, call = self._calls.popleft()
+            while self._waiting:
+                future, call = self._waiting.popleft()
                 if not future.set_running_or_notify_cancel():
                     continue
                 try:
@@ -64,8 +66,10 @@ class SimulatedPool(ThreadPoolExecutor):
                 self.scheduler.wake(self._closing)
 
     @override
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        while wait and self._tasks:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        while self._tasks:
             self.scheduler.park(self._closing)
 
 

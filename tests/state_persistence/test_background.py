@@ -98,18 +98,28 @@ def test_a_callback_that_would_wait_for_itself_is_told_so() -> None:
     assert "callback" in str(told[0])
 
 
-def test_a_system_without_threads_refuses_the_job_and_later_takes_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_thread_can_be_had_jobs_are_done_by_whoever_submits_them(monkeypatch: pytest.MonkeyPatch) -> None:
     publisher: BackgroundPublisher[int] = BackgroundPublisher()
+    nested: list[Future[int]] = []
 
     def no_thread(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
+    def submit_another() -> int:
+        nested.append(submit(publisher, lambda: 2, [], replaceable=True))
+        assert not nested[0].done()
+        return 1
+
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_thread)
-        with pytest.raises(StateVaultError, match="can't start new thread"):
-            submit(publisher, lambda: 1, [])
+        first = submit(publisher, submit_another, [])
+        assert first.done()
+        assert nested[0].done()
+        with pytest.raises(ZeroDivisionError):
+            submit(publisher, lambda: 1 // 0, []).result()
         publisher.wait()
-    assert submit(publisher, lambda: 2, []).result(30) == 2
+    assert (first.result(), nested[0].result()) == (1, 2)
+    assert submit(publisher, lambda: 3, []).result(30) == 3
     publisher.close()
 
 

@@ -70,7 +70,7 @@ def test_a_save_makes_the_calls_of_the_protocol_in_its_order() -> None:
         [f"put _vault/sessions/{new}"],
         ["head _vault/tombstones/000000000001.old.state", "list old.state/"],
         [calls[i] for i in data],
-        [f"list {new}/", f"put {new}/manifest.msgpack.zst"],
+        [f"list {new}/", f"put {new}/manifest.msgpack.zst", "list _vault/ids/"],
         [f"put _vault/commits/000000000002.{new}"],
         [
             f"head _vault/aborts/{new}",
@@ -86,7 +86,7 @@ def test_a_save_makes_the_calls_of_the_protocol_in_its_order() -> None:
     assert sum(call.startswith(("put", "delete")) for call in calls) <= files + 5
     assert len(data) == files - 1, "the frozen file is not uploaded again"
     # Those of a save without a base, the base's tombstone, and one for each folder that is referred to.
-    assert sum(call.startswith(("list", "head")) for call in calls) <= 4 + 1 + 1
+    assert sum(call.startswith(("list", "head")) for call in calls) <= 5 + 1 + 1
     assert not any(call.startswith("get") for call in calls), "what was loaded is known"
 
 

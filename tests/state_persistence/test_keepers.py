@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pytest
+from pydantic import JsonValue
 from typing_extensions import override
 from upath import UPath
 
@@ -176,12 +179,16 @@ def test_shorthands_are_made_of_policies() -> None:
         SizeBasedStatesKeeper("s", 1.5, "*.s"),
         TimeBasedStatesKeeper("s", timedelta(days=2), "*.s"),
         TimeBasedStatesKeeper("s", 90, "*.s"),
+        TimeBasedStatesKeeper("s", cast("int", np.int64(90)), "*.s"),
+        TimeBasedStatesKeeper("s", cast("float", np.float32(90)), "*.s"),
         BestStatesKeeper("s", 3, "eval.loss", "min", "*.s"),
         PeriodicStatesKeeper("s", hourly=24, weekly=5, state_name_pattern="*.s"),
     ]
     assert [keeper.policy for keeper in keepers] == [
         KeepWithinSize(1024 * 1536),
         KeepWithin(timedelta(days=2)),
+        KeepWithin(timedelta(seconds=90)),
+        KeepWithin(timedelta(seconds=90)),
         KeepWithin(timedelta(seconds=90)),
         KeepBest(3, metric="eval.loss", mode="min"),
         KeepPeriodic(hourly=24, weekly=5),
@@ -196,6 +203,13 @@ def test_shorthands_are_made_of_policies() -> None:
         (lambda: SizeBasedStatesKeeper("", 0), ValueError, "max_total_size_mb must be a positive number, not 0"),
         (lambda: SizeBasedStatesKeeper("", float("nan")), ValueError, "not nan"),
         (lambda: SizeBasedStatesKeeper("", float("inf")), ValueError, "not inf"),
+        (lambda: SizeBasedStatesKeeper("", 1e300), ValueError, "less than"),
+        (lambda: SizeBasedStatesKeeper("", cast("float", "5")), TypeError, "must be a number, not '5'"),
+        (lambda: SizeBasedStatesKeeper("", True), TypeError, "must be a number, not True"),
+        (lambda: SizeBasedStatesKeeper("", cast("float", np.timedelta64(5, "D"))), TypeError, "must be a number"),
+        (lambda: TimeBasedStatesKeeper("", cast("float", np.timedelta64(5, "ns"))), TypeError, "must be a timedelta"),
+        (lambda: TimeBasedStatesKeeper("", True), TypeError, "must be a timedelta"),
+        (lambda: TimeBasedStatesKeeper("", 10**400), ValueError, "max_age can't be"),
         (lambda: TimeBasedStatesKeeper("", 0), ValueError, "max_age must be positive"),
         (lambda: TimeBasedStatesKeeper("", float("inf")), ValueError, "max_age can't be inf"),
         (lambda: TimeBasedStatesKeeper("", float("nan")), ValueError, "max_age can't be nan"),
@@ -217,6 +231,83 @@ def test_policies_combine_in_a_keeper(tmp_path: Path) -> None:
         rewards = [9, 0, 5, 1, 7, 2]
         paths = [store.save_state(name=f"{n}.state", metadata={"reward": r}) for n, r in enumerate(rewards)]
         assert selected(told(PolicyStatesKeeper(policy), *paths)) == ["1.state", "2.state", "3.state"]
+
+
+# Keepers that can't judge.
+
+
+def saved(store: StateStore, *described: dict[str, JsonValue]) -> None:
+    for number, metadata in enumerate(described, len(store.names())):
+        store.save_state(name=f"{number}.state", metadata=metadata)
+
+
+@pytest.mark.parametrize("reward", ["231.5", None, True, {"mean": 3}])
+def test_a_keeper_by_a_metric_that_no_state_has_removes_nothing_and_says_so_once(
+    reward: JsonValue, caplog: pytest.LogCaptureFixture
+) -> None:
+    with StateStore(DictStorage()) as store:
+        keeper = BestStatesKeeper("", 1, "reward")
+        assert keeper.select_from(store) == []
+        assert caplog.text == "", "there is nothing to be judged"
+        for number in range(4):
+            saved(store, {"reward": reward, f"step_{number}": number})
+            assert keeper.select_from(store) == []
+        (warning,) = caplog.messages
+        assert warning.startswith(
+            f"BestStatesKeeper can't judge the states of {store.url}: no state has a finite number in its metadata at "
+            f"'reward'. In 0.state it is {reward!r}, no finite number."
+        )
+        saved(store, {"reward": 3})
+        assert keeper.select_from(store) == ["0.state", "1.state", "2.state"]
+        assert len(caplog.messages) == 1
+
+
+def test_a_change_of_what_a_keeper_can_not_judge_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with StateStore(DictStorage()) as store, StateStore(other_storage := DictStorage()) as other:
+        other_storage.url = "dict://other"
+        keeper = BestStatesKeeper("", 1, "reward")
+        saved(store, {"eval_reward": 1}, {"eval_reward": 2})
+        saved(other, {"eval_reward": 1})
+        for _ in range(3):
+            assert keeper.select_from(store) == []
+            assert keeper.select_from(other) == []
+        assert len(caplog.messages) == 2, "once for each store"
+        saved(store, {"reward": 3})
+        assert keeper.select_from(store) == ["0.state"]
+        store.remove(["2.state"])
+        assert keeper.select_from(store) == []
+        assert len(caplog.messages) == 3
+
+
+def test_a_size_bounds_the_states_that_can_not_be_judged(caplog: pytest.LogCaptureFixture) -> None:
+    with StateStore(DictStorage(), incremental=False) as store:
+        folder = Folder()
+        store.register("folder", folder)
+        policy = KeepAll((KeepBest(1, metric="rewrd"), KeepWithinSize(25_000)))
+        keeper = PolicyStatesKeeper(policy)
+        for number in range(6):
+            folder.files = {"noise": random.Random(number).randbytes(10_000)}
+            store.save_state(name=f"{number}.state", metadata={"reward": number})
+            store.remove(keeper.select_from(store))
+        assert store.names() == ["4.state", "5.state"]
+        assert len(caplog.messages) == 1
+
+
+def test_a_keeper_of_states_whose_clock_was_not_set_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    storage = DictStorage()
+    with StateStore(storage) as store:
+        saved(store, {}, {}, {})
+    for key, content in storage.objects.items():
+        if key.startswith("_vault/commits/"):
+            storage.objects[key] = re.sub(rb'"created_at": "\d{4}-\d\d-\d\d', b'"created_at": "1970-01-01', content)
+    with StateStore(storage) as store:
+        for keeper in (TimeBasedStatesKeeper("", 60), PeriodicStatesKeeper("", daily=1)):
+            assert keeper.select_from(store) == []
+            assert keeper.select_from(store) == []
+        assert len(caplog.messages) == 2
+        assert "the age of no state is known" in caplog.messages[0]
+        saved(store, {})
+        assert TimeBasedStatesKeeper("", 60).select_from(store) == []
 
 
 # Which subclasses may be asked for what is in the store, without being told.

@@ -45,6 +45,17 @@ def test_generators_go_on_where_they_stood(tmp_path: Path) -> None:
     assert [draw() for _ in range(3)] == expected
 
 
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_generators_go_on_whatever_the_default_device_is(tmp_path: Path, device: str) -> None:
+    scramble()
+    with torch.device(device):
+        RandomGenerators().save_state(tmp_path / "rng")
+    expected = draw()
+    with torch.device(device):
+        RandomGenerators().load_state(tmp_path / "rng")
+    assert draw() == expected
+
+
 def test_saving_draws_nothing(tmp_path: Path) -> None:
     scramble()
     expected = draw()

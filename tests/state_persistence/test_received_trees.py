@@ -166,7 +166,7 @@ def test_nothing_is_held_when_the_load_is_over(tmp_path: Path) -> None:
 
 
 def test_a_damaged_state_leaves_the_memory_to_the_next_older_one() -> None:
-    storage, component = DictStorage(), Arrays(noise(0, 64 * MIB))
+    storage, component = DictStorage(), Arrays(noise(0, 128 * MIB))
     with StateStore(storage, incremental=False) as store:
         store.register("arrays", component)
         store.save_state(name="old.state")
@@ -182,8 +182,9 @@ def test_a_damaged_state_leaves_the_memory_to_the_next_older_one() -> None:
         component.looked = lambda path: anonymous.append(resident_anonymous())
         before = resident_anonymous()
         store.load_state()
-    assert np.array_equal(component.arrays[0], noise(0, 64 * MIB))
-    assert anonymous[0] - before < 100 * MIB
+    assert np.array_equal(component.arrays[0], noise(0, 128 * MIB))
+    # Of one state, and what threads and the allocator take beside it; not of both.
+    assert anonymous[0] - before < 224 * MIB
 
 
 def resident_anonymous() -> int:

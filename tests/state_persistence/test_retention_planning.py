@@ -93,7 +93,7 @@ def test_pinned_states_and_the_one_resumed_from_stay() -> None:
 
 def test_the_newest_states_are_protected_unless_that_is_not_wanted() -> None:
     with filled(DictStorage(), 2) as store:
-        store.save_state(name="crash.state", metadata={"exit": "error: KeyError"})
+        store.save_state(name="crash.state", metadata={"exit": "error: KeyError", "reward": 9})
         policy = KeepBest(1, metric="reward", mode="min")
         assert removed(store.plan_retention(policy)) == []
         assert removed(store.plan_retention(policy, may_remove_newest=True)) == ["crash.state"]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
+import pickle
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +19,7 @@ from upath import UPath
 
 from statevault.state_persistence.info import StateInfo
 from statevault.state_persistence.retention import (
+    CannotJudge,
     Holdings,
     KeepAll,
     KeepAny,
@@ -25,6 +30,7 @@ from statevault.state_persistence.retention import (
     KeepWithinSize,
     RetentionPlan,
     RetentionPolicy,
+    Verdict,
     plan_retention,
 )
 from tests.profiles import rounds
@@ -59,6 +65,16 @@ def state(
         components=("models",),
         metadata=dict(metadata or {}),
     )
+
+
+@dataclass(frozen=True)
+class Only:
+    """A policy that keeps states of some names."""
+
+    names: frozenset[str]
+
+    def keep(self, holdings: Holdings) -> Mapping[str, str]:
+        return {info.name: "by name" for info in holdings.states if info.name in self.names}
 
 
 @dataclass(frozen=True)
@@ -146,6 +162,12 @@ def test_periods_are_those_of_utc() -> None:
 REWARDS: list[JsonValue] = [3, 7.5, 7.5, True, float("nan"), float("inf"), "9", None, [9], {"mean": 9}, -1, 10**400]
 
 
+def rewarded(*rewards: JsonValue) -> Holdings:
+    """States ``0.state``, ``1.state``, … with a reward in their metadata."""
+    metadata: list[dict[str, JsonValue]] = [{"reward": reward} for reward in rewards]
+    return holdings([state(f"{n}.state", n, metadata=described) for n, described in enumerate(metadata)])
+
+
 @pytest.mark.parametrize(
     ("policy", "kept"),
     [
@@ -155,21 +177,176 @@ REWARDS: list[JsonValue] = [3, 7.5, 7.5, True, float("nan"), float("inf"), "9", 
                 "11.state": f"reward {10**400} is one of the 3 highest",
                 "2.state": "reward 7.5 is one of the 3 highest",
                 "1.state": "reward 7.5 is one of the 3 highest",
+                "9.state": "one of the 3 newest without a number at reward",
+                "8.state": "one of the 3 newest without a number at reward",
+                "7.state": "one of the 3 newest without a number at reward",
             },
         ),
         (
-            KeepBest(2, metric="reward", mode="min"),
-            {"10.state": "reward -1 is one of the 2 lowest", "0.state": "reward 3 is one of the 2 lowest"},
+            KeepBest(1, metric="reward", mode="min"),
+            {"10.state": "reward -1 is the lowest", "9.state": "the newest without a number at reward"},
         ),
-        (KeepBest(1, metric="reward", mode="min"), {"10.state": "reward -1 is the lowest"}),
-        (KeepBest(1, metric="reward.mean"), {"9.state": "reward.mean 9 is the highest"}),
-        (KeepBest(1, metric="reward.mean.x"), {}),
-        (KeepBest(1, metric="loss"), {}),
+        (
+            KeepBest(1, metric="reward.mean"),
+            {"9.state": "reward.mean 9 is the highest", "11.state": "the newest without a number at reward.mean"},
+        ),
     ],
 )
-def test_the_best_are_those_with_the_best_numbers(policy: KeepBest, kept: dict[str, str]) -> None:
-    held = holdings([state(f"{n}.state", n, metadata={"reward": reward}) for n, reward in enumerate(REWARDS)])
-    assert policy.keep(held) == kept
+def test_the_best_are_those_with_the_best_numbers_and_the_newest_without_one(
+    policy: KeepBest, kept: dict[str, str]
+) -> None:
+    assert policy.keep(rewarded(*REWARDS)) == kept
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+@pytest.mark.parametrize(("n", "kept"), [(2, "14"), (3, "145"), (4, "1345"), (5, "12345"), (9, "12345")])
+def test_infinity_and_nan_are_worse_than_all_numbers_whatever_is_good(n: int, kept: str, mode: str) -> None:
+    # 1 and 4 are numbers; of those that are not finite, the newest are the best.
+    held = rewarded(0, 1, float("nan"), float("-inf"), 1, float("inf"))
+    held = replace(held, states=held.states[1:])
+    policy = KeepBest(n, metric="reward", mode="max" if mode == "max" else "min")
+    assert sorted(policy.keep(held)) == [f"{number}.state" for number in kept]
+
+
+def test_a_key_with_a_dot_is_found_as_well() -> None:
+    described: list[dict[str, JsonValue]] = [
+        {"eval": {"reward": 5}},
+        {"eval.reward": 7},
+        {"eval": {"reward": "bad"}, "eval.reward": 6},
+        {"eval.reward.mean": 9},
+        {"eval": {"reward.mean": 8}},
+    ]
+    held = holdings([state(f"{n}.state", n, metadata=metadata) for n, metadata in enumerate(described)])
+    assert list(KeepBest(2, metric="eval.reward").keep(held))[:2] == ["1.state", "2.state"]
+    assert list(KeepBest(2, metric="eval.reward.mean").keep(held))[:2] == ["3.state", "4.state"]
+
+
+# What a policy can't judge.
+
+
+def typed(metric: str, *described: dict[str, JsonValue]) -> CannotJudge:
+    """What is said when somebody has typed a metric that no state has."""
+    held = holdings([state(f"{n}.state", n, metadata=metadata) for n, metadata in enumerate(described)])
+    verdict = KeepBest(1, metric=metric).keep(held)
+    assert isinstance(verdict, Verdict)
+    assert verdict.unjudged == set(names(held.states)) == verdict.keys()
+    (problem,) = verdict.problems
+    return problem
+
+
+def test_a_metric_that_no_state_has_is_said_and_which_may_have_been_meant() -> None:
+    problem = typed("rewrd", {"reward": 1, "step": 3}, {"eval": {"reward": 2}, "name": "x"})
+    assert problem.policy == KeepBest(1, metric="rewrd")
+    assert str(problem) == (
+        "no state has a finite number in its metadata at 'rewrd'. Did you mean 'eval.reward'? "
+        "Numbers are at 'eval.reward', 'reward', 'step'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "metadata", "said"),
+    [
+        ("reward", {"reward": "231.5"}, "In 0.state it is '231.5', no finite number."),
+        ("reward", {"reward": True}, "In 0.state it is True, no finite number."),
+        ("reward", {"reward": None}, "In 0.state it is None, no finite number."),
+        ("reward", {"reward": float("nan")}, "In 0.state it is nan, no finite number."),
+        ("reward", {"reward": float("-inf")}, "There are no numbers at all"),
+        ("reward", {"reward": [231.5]}, "In 0.state it is [231.5], no finite number."),
+        ("reward", {}, "There are no numbers at all"),
+        ("reward", {"eval_reward": 1}, "Did you mean 'eval_reward'?"),
+        ("loss", {"train": {"loss": 1}}, "Did you mean 'train.loss'?"),
+        ("train", {"train": {"loss": 1}}, "In 0.state it is {'loss': 1}, no finite number. Did you mean 'train.loss'?"),
+        ("REWARD", {"reward": 1}, "Did you mean 'reward'?"),
+        ("test.reward", {"eval": {"reward": 1}}, "Did you mean 'eval.reward'?"),
+        ("reward", {"x": {"y": 1}}, "at 'reward'. Numbers are at 'x.y'"),
+        ("reward", {"a.b": 1, "": 2, "c.": 3, "long" * 99: 4, "n": float("nan"), "b": False}, "Numbers are at 'a.b'"),
+        ("reward", {"\x1b[31m": 1}, r"Numbers are at '\x1b[31m'"),
+    ],
+)
+def test_what_a_metric_is_instead_is_said(metric: str, metadata: dict[str, JsonValue], said: str) -> None:
+    assert said in str(typed(metric, metadata))
+
+
+def test_of_very_many_numbers_some_are_listed() -> None:
+    problem = typed("reward", {f"number {n}": n for n in range(5000)})
+    assert "'number 29' and 2970 more" in str(problem)
+    assert len(str(problem)) < 1000
+
+
+def test_what_is_wrong_is_the_same_as_long_as_it_is() -> None:
+    assert typed("reward", {"loss_1": 1}) == typed("reward", {"loss_1": 1}, {"loss_2": 1})
+    assert typed("reward", {"loss": 1}) != typed("rewrd", {"loss": 1})
+
+
+def test_a_policy_that_can_not_judge_removes_nothing() -> None:
+    held = numbered(*[NOW] * 6)
+    typo = KeepBest(1, metric="rewrd")
+    for policy in (typo, KeepAny((typo,)), KeepAll((typo,)), KeepAny((KeepLatest(2), typo))):
+        plan = plan_retention(policy, held, may_remove_newest=True)
+        assert plan.removed == ()
+        assert [problem.policy for problem in plan.problems] == [typo]
+    assert reasons(plan)["1.state"] == ("can't be judged: no state has a finite number in its metadata at 'rewrd'",)
+    assert reasons(plan)["6.state"] == ("one of the 2 newest", "the newest that was not saved after an error")
+
+
+def test_what_another_policy_is_certain_to_remove_goes_all_the_same() -> None:
+    held = numbered(*[NOW] * 6)
+    typo = KeepBest(1, metric="rewrd")
+    kept: dict[RetentionPolicy, str] = {
+        KeepAll((typo, KeepWithinSize(30))): "456",
+        KeepAll((KeepLatest(4), typo, KeepWithinSize(30))): "456",
+        KeepAny((KeepLatest(1), KeepAll((typo, KeepWithinSize(20))))): "56",
+        KeepAll((KeepAny((typo, KeepLatest(1))), KeepWithinSize(20))): "56",
+    }
+    for policy, numbers in kept.items():
+        plan = plan_retention(policy, held)
+        assert names(plan.kept) == [f"{number}.state" for number in numbers]
+        assert plan.problems, "it is said although nothing comes of it"
+
+
+def test_each_problem_is_said_once() -> None:
+    typo, other = KeepBest(1, metric="rewrd"), KeepBest(2, metric="loss")
+    plan = plan_retention(KeepAny((typo, KeepAll((other, typo)))), numbered(NOW))
+    assert [problem.policy for problem in plan.problems] == [typo, other]
+
+
+@pytest.mark.parametrize("answer", [None, ["1.state"], {"1.state"}, {"1.state": None}, "1.state", 3])
+def test_a_policy_that_returns_no_reasons_is_refused(answer: Any) -> None:
+    class Forgetful:
+        def keep(self, holdings: Holdings) -> Any:
+            return answer
+
+    message = r"Forgetful\.keep\(\) must return the reason to keep each state, by name, not "
+    for policy in (Forgetful(), KeepAny((KeepLatest(1), Forgetful())), KeepAll((Forgetful(), KeepLatest(1)))):
+        with pytest.raises(TypeError, match=message + re.escape(repr(answer))):
+            plan_retention(policy, numbered(NOW))
+
+
+def test_a_policy_of_ones_own_may_keep_none_or_say_that_it_can_not_judge() -> None:
+    @dataclass(frozen=True)
+    class Milestones:
+        needs_steps: bool
+
+        def keep(self, holdings: Holdings) -> Mapping[str, str]:
+            if self.needs_steps and not any("step" in info.metadata for info in holdings.states):
+                return Verdict.cannot_judge(self, holdings, "no state has a step")
+            return {}
+
+    held = numbered(NOW, NOW)
+    assert names(plan_retention(Milestones(False), held).removed) == ["1.state"]
+    plan = plan_retention(KeepAny((Milestones(True), KeepLatest(1))), held)
+    assert plan.removed == ()
+    assert list(map(str, plan.problems)) == ["no state has a step"]
+    assert plan_retention(Milestones(True), holdings([])).problems == ()
+
+
+def test_a_verdict_is_a_mapping_that_can_be_copied_and_pickled() -> None:
+    verdict = KeepBest(1, metric="rewrd").keep(numbered(NOW))
+    assert isinstance(verdict, Verdict)
+    for twin in (copy.deepcopy(verdict), pickle.loads(pickle.dumps(verdict))):
+        assert (twin, twin.unjudged, twin.problems) == (verdict, {"1.state"}, verdict.problems)
+    # Whoever wraps a policy and knows nothing of all this removes nothing, either.
+    assert set(dict(verdict)) == {"1.state"}
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])
@@ -275,8 +452,8 @@ def test_a_plan_says_of_each_state_why_it_stays() -> None:
 
 def test_a_reason_is_given_once() -> None:
     assert reasons(plan_retention(KeepLatest(1), numbered(NOW))) == {"1.state": ("the newest",)}
-    best = KeepBest(1, metric="reward")
-    assert reasons(plan_retention(best, numbered(NOW))) == {"1.state": ("the newest",)}
+    latest = KeepAny((KeepLatest(1), KeepLatest(1)))
+    assert reasons(plan_retention(latest, numbered(NOW))) == {"1.state": ("the newest",)}
 
 
 def test_protected_states_are_not_counted() -> None:
@@ -302,8 +479,8 @@ def test_the_newest_may_go_only_where_that_is_asked_for() -> None:
     held = holdings(
         [
             state("best.state", 1, metadata={"reward": 9}),
-            state("good.state", 2),
-            state("crash.state", 3, metadata=ERROR),
+            state("good.state", 2, metadata={"reward": 5}),
+            state("crash.state", 3, metadata=ERROR | {"reward": 5}),
         ]
     )
     policy = KeepBest(1, metric="reward")
@@ -321,8 +498,9 @@ def test_a_policy_that_keeps_what_it_was_not_shown_is_refused() -> None:
         def keep(self, holdings: Holdings) -> Mapping[str, str]:
             return {"1.sate": "mine"}
 
-    with pytest.raises(ValueError, match=r"Misspelt\(\) keeps \['1.sate'\], which it was not shown"):
-        plan_retention(Misspelt(), numbered(NOW))
+    for policy in (Misspelt(), KeepAll((Misspelt(), KeepLatest(1)))):
+        with pytest.raises(ValueError, match=r"Misspelt\(\) keeps \['1.sate'\], which it was not shown"):
+            plan_retention(policy, numbered(NOW))
 
 
 def test_nothing_is_planned_for_an_empty_store() -> None:
@@ -347,11 +525,68 @@ def test_a_state_is_as_old_as_the_latest_clock_before_it() -> None:
 def test_a_clock_that_fell_to_1970_does_not_make_states_old() -> None:
     held = numbered("2026-11-01", "2026-11-20", "1970-01-01T00:01", "1970-01-01T00:02")
     assert list(KeepWithin(timedelta(days=7)).keep(held)) == ["2.state", "3.state", "4.state"]
+    kept = KeepPeriodic(daily=2).keep(held)
+    assert kept == {
+        "1.state": "newest of the day 2026-11-01",
+        "2.state": "newest of the day 2026-11-20",
+        "3.state": "its age is unknown: its clock said 1970-01-01 00:01 UTC, since it was not set",
+        "4.state": "its age is unknown: its clock said 1970-01-01 00:02 UTC, since it was not set",
+    }
+
+
+def test_a_clock_that_fell_back_does_not_bring_a_state_into_another_period() -> None:
+    held = numbered("2026-11-01", "2026-11-20", "2026-11-19T00:01", "2026-11-19T00:02")
     assert KeepPeriodic(daily=2).keep(held) == {
         "1.state": "newest of the day 2026-11-01",
         "2.state": "dates 4.state, whose clock was behind",
         "4.state": "newest of the day 2026-11-20",
     }
+
+
+def test_clocks_that_were_never_set_make_no_state_old() -> None:
+    held = numbered("1970-01-01", "2000-01-01T00:00", "1980-01-01", "2007-04-07")
+    for policy in (KeepWithin(timedelta(days=7)), KeepPeriodic(hourly=1, yearly=1)):
+        plan = plan_retention(policy, held)
+        assert plan.removed == ()
+        (problem,) = plan.problems
+        assert str(problem) == "the age of no state is known: all of their clocks were ahead of now, or not set"
+    # They still go by what does not need a clock.
+    both = KeepAll((KeepWithin(timedelta(days=7)), KeepLatest(2)))
+    assert names(plan_retention(both, held).removed) == ["1.state", "2.state"]
+
+
+def test_a_state_whose_clock_was_not_set_is_older_than_those_after_it() -> None:
+    held = numbered("1970-01-01", "2026-11-01", "1970-01-02", "2026-11-10", "1970-01-03", "2026-11-20")
+    assert list(KeepWithin(timedelta(days=7)).keep(held)) == ["5.state", "6.state"]
+    assert sorted(KeepPeriodic(daily=2).keep(held)) == ["4.state", "5.state", "6.state"]
+    # The month is known of all after the first with a clock that was set.
+    assert sorted(KeepPeriodic(monthly=1).keep(held)) == ["6.state"]
+    assert sorted(KeepPeriodic(monthly=2).keep(held)) == ["1.state", "6.state"]
+    assert plan_retention(KeepPeriodic(daily=1), held).problems == ()
+
+
+def test_where_the_clock_is_not_set_now_either_it_tells_how_much_time_has_passed() -> None:
+    held = replace(numbered("1970-01-01T00:10", "1970-01-01T09:10"), now=datetime(1970, 1, 1, 10, tzinfo=UTC))
+    assert list(KeepWithin(timedelta(hours=1)).keep(held)) == ["2.state"]
+    assert list(KeepPeriodic(daily=3).keep(held)) == ["2.state"]
+
+
+@pytest.mark.parametrize("policy", [KeepWithin(timedelta(days=7)), KeepPeriodic(hourly=1, daily=1)], ids=repr)
+@pytest.mark.parametrize("now", ["1970-01-02", "2020-05-01", "2026-11-01"])
+def test_where_all_clocks_are_ahead_of_now_nothing_goes(policy: RetentionPolicy, now: str) -> None:
+    held = replace(numbered("2026-11-20", "2026-11-21", "2031-01-01"), now=datetime.fromisoformat(f"{now}T00:00+00:00"))
+    plan = plan_retention(policy, held)
+    assert plan.removed == ()
+    assert len(plan.problems) == 1
+
+
+@pytest.mark.parametrize("stamp", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_utc_does_not_have_is_one_like_others(stamp: str) -> None:
+    held = numbered(*sorted([datetime.fromisoformat(stamp), NOW]))
+    for policy in POLICIES.values():
+        plan_retention(policy, held)
+    assert len(KeepWithin(timedelta(days=1)).keep(held)) == 2
+    assert len(KeepPeriodic(daily=3).keep(held)) == 2
 
 
 def test_states_of_one_instant_date_themselves() -> None:
@@ -393,7 +628,7 @@ stamps = st.one_of(
 metadata = st.fixed_dictionaries(
     {},
     optional={
-        "reward": st.one_of(st.integers(-3, 3), st.floats(), st.booleans(), st.none()),
+        "reward": st.one_of(st.integers(-3, 3), st.floats(), st.booleans(), st.none(), st.just("3")),
         "exit": st.sampled_from(["clean", "error: KeyError"]),
     },
 )
@@ -412,6 +647,19 @@ def stores(draw: st.DrawFn, *, honest: bool = False) -> Holdings:
         for n, stamp in enumerate(created)
     ]
     return holdings(states, {info.name: draw(needed) for info in states})
+
+
+def composed(broken: RetentionPolicy) -> st.SearchStrategy[RetentionPolicy]:
+    """Policies of policies, with one in some places that stands for a broken one."""
+    return st.recursive(
+        some_policy | st.just(broken),
+        lambda inner: st.builds(
+            lambda kind, policies: kind(tuple(policies)),
+            st.sampled_from([KeepAny, KeepAll]),
+            st.lists(inner, min_size=1, max_size=3),
+        ),
+        max_leaves=5,
+    )
 
 
 def remaining(held: Holdings, plan: RetentionPlan) -> Holdings:
@@ -498,3 +746,65 @@ def test_within_a_size_is_what_counting_one_by_one_finds(held: Holdings, max_byt
             break
         fitting.append(info.name)
     assert list(KeepWithinSize(max_bytes).keep(held)) == fitting
+
+
+# Properties of what can't be judged.
+
+
+class Swapped:
+    """A policy that asks another one, which can be changed after it was put into policies."""
+
+    by: RetentionPolicy
+
+    def keep(self, holdings: Holdings) -> Mapping[str, str]:
+        return self.by.keep(holdings)
+
+
+@thorough
+@given(stores(), st.data())
+def test_nothing_goes_that_a_broken_rule_might_have_kept(held: Holdings, data: st.DataObject) -> None:
+    rule = Swapped()
+    policy = data.draw(composed(rule))
+    rule.by = KeepBest(1, metric="rewrd")
+    kept = policy.keep(held)
+    all_names = frozenset(names(held.states))
+    rule.by = Only(data.draw(st.frozensets(st.sampled_from(sorted(all_names)))) if all_names else all_names)
+    assert set(policy.keep(held)) <= set(kept)
+    rule.by = Only(all_names)
+    assert set(policy.keep(held)) == set(kept), "and what none of its answers would keep goes"
+
+
+@thorough
+@given(stores(), st.integers(1, 4), st.sampled_from(["max", "min"]))
+def test_of_mixed_values_exactly_the_best_and_the_newest_without_one_stay(
+    held: Holdings, n: int, mode: Literal["max", "min"]
+) -> None:
+    def number(info: StateInfo) -> float | None:
+        reward = info.metadata.get("reward")
+        return reward if isinstance(reward, int | float) and not isinstance(reward, bool) else None
+
+    newest_first = held.states[::-1]
+    numbers = [(info, value) for info in newest_first if (value := number(info)) is not None]
+    sign = -1 if mode == "max" else 1
+    ranked = sorted(numbers, key=lambda pair: sign * pair[1] if math.isfinite(pair[1]) else math.inf)
+    without = [info for info in newest_first if number(info) is None]
+    expected = {info.name for info, _ in ranked[:n]} | {info.name for info in without[:n]}
+    if not any(math.isfinite(value) for _, value in numbers):
+        expected = set(names(held.states))
+    assert set(KeepBest(n, metric="reward", mode=mode).keep(held)) == expected
+
+
+@thorough
+@given(
+    st.lists(st.tuples(st.integers(0, 400), st.booleans()), max_size=12),
+    st.sampled_from(
+        [KeepWithin(timedelta(hours=30)), KeepPeriodic(hourly=2, daily=3), KeepPeriodic(monthly=1, daily=1)]
+    ),
+)
+def test_nothing_goes_with_clocks_that_were_not_set_that_would_stay_with_right_ones(
+    hours_ago: list[tuple[int, bool]], policy: RetentionPolicy
+) -> None:
+    times = sorted(((NOW - timedelta(hours=hours), is_set) for hours, is_set in hours_ago), key=lambda pair: pair[0])
+    right = numbered(*(moment for moment, _ in times))
+    told = numbered(*(moment if is_set else moment.replace(year=1970) for moment, is_set in times))
+    assert set(policy.keep(right)) <= set(policy.keep(told))

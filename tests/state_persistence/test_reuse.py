@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from statevault.state_persistence.publish import file_body
 from statevault.state_persistence.publish.file_body import FileBody
 from statevault.state_persistence.publish.reuse import LOOKED_AT_FIRST, MANY_CHUNKS, looked_at_first
 from statevault.state_persistence.snapshot.snapshot import SnapshotFile
+from statevault.worker_pool import WorkerPool
 
 KIB = 1024
 
@@ -54,7 +54,7 @@ class Counted(LocalContent):
         return super()._digest(*chunk)  # type: ignore[arg-type]
 
 
-def body_of(path: Path, encoders: ThreadPoolExecutor) -> FileBody:
+def body_of(path: Path, encoders: WorkerPool) -> FileBody:
     file = SnapshotFile(0, path.name, path, path.stat().st_size, holds_pickle=False, needs_allow_pickle=False)
     body = FileBody(file, encoders)
     body._content = Counted(path, file.size, name=path.name, encoders=encoders)
@@ -80,7 +80,7 @@ def test_either_all_that_is_known_is_found_or_nothing_that_was_looked_at(
     digests = [digest(piece) for piece in pieces]
     known = {digests[number]: Chunk(0, number, 64, 64, digests[number], ENCODING_PLAIN) for number in unchanged}
     first = looked_at_first([64] * count)
-    with ThreadPoolExecutor(2) as encoders, pytest.MonkeyPatch.context() as patched:
+    with WorkerPool(2, "encode") as encoders, pytest.MonkeyPatch.context() as patched:
         patched.setattr(file_body, "looked_at_first", lambda sizes: first)
         body = body_of(path, encoders)
         found = {chunk.offset for chunk in body.find(known)}
@@ -107,7 +107,7 @@ def test_where_digests_are_known_all_are_looked_at(tmp_path: Path) -> None:
     pieces = [number.to_bytes(4, "big") * 16 for number in range(400)]
     (tmp_path / "file").write_bytes(b"".join(pieces))
     known = {digest(pieces[7]): Chunk(0, 7, 64, 64, digest(pieces[7]), ENCODING_PLAIN)}
-    with ThreadPoolExecutor(2) as encoders:
+    with WorkerPool(2, "encode") as encoders:
         body = body_of(tmp_path / "file", encoders)
         body._content = Known(tmp_path / "file", 6400 * 4, name="file", encoders=encoders)
         assert [chunk.offset for chunk in body.find(known)] == [7]

@@ -10,8 +10,8 @@ import pytest
 from statevault.errors import CorruptStateError, FormatError, StatePrunedError, StateVaultError
 from statevault.format.keys import StateKey, commit_key, manifest_key, session_key, tombstone_key
 from statevault.format.records import SessionRecord
-from statevault.launcher.retention import Retention
 from statevault.state_persistence import KeepAny, KeepLatest, KeepPeriodic, KeepWithin, LatestStatesKeeper, StateStore
+from statevault.state_persistence.keepers import Retention
 from statevault.state_persistence.pruning.removal import remove_states
 from tests.state_persistence.components import Folder, store_with
 from tests.state_persistence.storages import DictStorage, WatchedStorage

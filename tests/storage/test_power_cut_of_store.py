@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -27,6 +26,7 @@ from statevault.state_persistence.pruning.collection import collect
 from statevault.state_persistence.pruning.prune import prune
 from statevault.state_persistence.records.catalog import Catalog
 from statevault.storage import LocalStorage
+from statevault.worker_pool import WorkerPool
 from tests.profiles import rounds
 from tests.state_persistence.components import Files, Folder, store_with
 from tests.state_persistence.garbage import check_no_garbage
@@ -193,16 +193,8 @@ def check_all(
 def in_one_thread() -> Iterator[None]:
     """What is handed to pools is done at once: starting threads takes most of the time of a check."""
 
-    def submit(pool: object, call: Callable[..., Any], /, *args: Any, **keywords: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(call(*args, **keywords))
-        except BaseException as error:
-            future.set_exception(error)
-        return future
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ThreadPoolExecutor, "submit", submit)
+        patch.setattr(WorkerPool, "_has_thread", lambda pool: False)
         yield
 
 

@@ -123,6 +123,13 @@ def test_a_conflict_with_an_object_that_is_gone_again_is_transient() -> None:
 # ------------------------------------------------------------------------------------------- deleting
 
 
+def test_a_put_that_is_told_that_there_is_no_such_object_is_made_again() -> None:
+    answers = [xml_error("NoSuchKey", 404), ScriptedAnswer(200, headers={"ETag": '"e"'})]
+    with scripted_server(lambda _: answers.pop(0)) as endpoint:
+        assert opened(endpoint, retry=_AT_ONCE).put("a/b", b"content", create_only=True) == 7
+    assert not answers
+
+
 def test_minio_of_2022_takes_no_bulk_delete_and_the_objects_go_all_the_same(servers: Servers) -> None:
     target = servers.target("juicefs")
     raw = target.raw

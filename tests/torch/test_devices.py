@@ -11,6 +11,7 @@ import torch
 from typing_extensions import override
 
 from statevault.codecs.tree.layout import PREAMBLE_SIZE, build_head, parse_preamble, segment_offsets
+from statevault.errors import FormatError, StateVaultError, UnsupportedTypeError
 from statevault.model import TrainingModelsDict
 from statevault.state_persistence import StateStore
 from statevault.torch import TorchTrainer, TorchTrainingModel
@@ -97,6 +98,37 @@ def test_a_state_saved_on_a_gpu_goes_on_without_one(tmp_path: Path) -> None:
         trainer.run()
     for name, value in saved.model.state_dict().items():
         assert torch.equal(loaded.model.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_the_default_device_decides_nothing(device: str, tmp_path: Path) -> None:
+    saved, learner = TorchTrainingModel(torch.nn.Linear(WIDTH, WIDTH)), Learner()
+    loaded, other = TorchTrainingModel(torch.nn.Linear(WIDTH, WIDTH)), Learner()
+    with store(tmp_path, saved, learner) as saving:
+        learner.run()
+        with torch.device(device):
+            saving.save_state()
+    with store(tmp_path, loaded, other) as loading, torch.device(device):
+        loading.load_state()
+    for model, trainer in ((saved, learner), (loaded, other)):
+        model.model.zero_grad()
+        trainer.run()
+    for name, value in saved.model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], value), name
+
+
+def test_a_model_without_values_is_neither_saved_nor_loaded(tmp_path: Path) -> None:
+    """Torch would only warn that it has copied nothing."""
+    TorchTrainingModel(torch.nn.Linear(WIDTH, WIDTH)).save_state(tmp_path / "policy")
+    torch.save(torch.nn.Linear(WIDTH, WIDTH).state_dict(), tmp_path / "other.pt")
+    with torch.device("meta"):
+        model = TorchTrainingModel(torch.nn.Linear(WIDTH, WIDTH))
+    for name in ("policy", "other"):
+        with pytest.raises(StateVaultError, match="weight of the Linear is on the meta device") as caught:
+            model.load_state(tmp_path / name)
+        assert not isinstance(caught.value, FormatError)
+    with pytest.raises(UnsupportedTypeError, match="meta device has no values"):
+        model.save_state(tmp_path / "again")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

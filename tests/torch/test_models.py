@@ -453,6 +453,23 @@ class TestState:
             assert module.one.weight is module.other.weight
             assert_same(module, saved.model)
 
+    def test_values_that_were_not_tied_are_refused_where_they_are(self, tmp_path: Path) -> None:
+        def make(tied: bool) -> TorchTrainingModel[nn.Sequential]:
+            module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+            if tied:
+                module[1].weight = module[0].weight
+            return TorchTrainingModel(module)
+
+        make(tied=False).save_state(tmp_path / "m")
+        with pytest.raises(FormatError, match=r"0\.weight and 1\.weight have different values, and are one tensor"):
+            make(tied=True).load_state(tmp_path / "m")
+        saved = make(tied=True)
+        saved.save_state(tmp_path / "t")
+        for tied in (False, True):
+            loaded = make(tied=tied)
+            loaded.load_state(tmp_path / "t")
+            assert torch.equal(loaded.model.state_dict()["1.weight"], saved.model.state_dict()["0.weight"])
+
     def test_a_module_of_another_shape_is_refused_by_name_and_stays_as_it_was(self, tmp_path: Path) -> None:
         self.make().save_state(tmp_path / "m")
         other = TorchTrainingModel(Net(width=16))

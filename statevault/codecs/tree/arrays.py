@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from statevault.codecs.tree.blocks import BlockTable
 from statevault.codecs.tree.unchanging import KnownDigests
@@ -13,9 +13,19 @@ from statevault.errors import FormatError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["decode_dtype", "decode_scalar", "empty_array", "encode_array", "encode_dtype", "flat_bytes", "mapped_array"]
+__all__ = [
+    "decode_dtype",
+    "decode_scalar",
+    "empty_array",
+    "encode_array",
+    "encode_dtype",
+    "encode_scalar",
+    "flat_bytes",
+    "mapped_array",
+]
 
 _MAX_DTYPE_DEPTH = 16
+_RECORD = "record"
 _PLAIN = re.compile(r"[<>|][biufcSUVmM][0-9]{1,10}(\[[0-9A-Za-z/]{1,32}\])?")
 
 _Dtype = str | list[Any]
@@ -25,8 +35,8 @@ def encode_dtype(dtype: np.dtype[Any]) -> _Dtype | None:
     """Describe a dtype; None when it can't be described without running code (objects, foreign dtypes)."""
     if dtype.hasobject:
         return None
-    described = _describe(dtype)
     try:
+        described = _describe(dtype)
         faithful = decode_dtype(described) == dtype
     except FormatError:
         faithful = False
@@ -34,14 +44,21 @@ def encode_dtype(dtype: np.dtype[Any]) -> _Dtype | None:
 
 
 def _describe(dtype: np.dtype[Any]) -> _Dtype:
+    import numpy as np  # noqa: PLC0415
+
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
         return [_describe(base), list(shape)]
+    is_record = dtype.type is np.record and dtype.names is not None
+    # Dtypes that differ in this alone are equal to NumPy.
+    if dtype.kind == "V" and dtype.type is not np.void and not is_record:
+        raise FormatError(f"items of {dtype.type.__qualname__} are not part of the format")
     if dtype.names is None or dtype.fields is None:
         return dtype.str
     formats = [_describe(dtype.fields[name][0]) for name in dtype.names]
     offsets = [dtype.fields[name][1] for name in dtype.names]
-    return [list(dtype.names), formats, offsets, dtype.itemsize, dtype.isalignedstruct]
+    described = [list(dtype.names), formats, offsets, dtype.itemsize, dtype.isalignedstruct]
+    return [*described, _RECORD] if is_record else described
 
 
 def decode_dtype(described: object) -> np.dtype[Any]:
@@ -67,13 +84,14 @@ def _specification(described: object, depth: int) -> Any:
     if depth and isinstance(described, list) and len(described) == 2:
         base, shape = described
         return (_specification(base, depth - 1), tuple(shape))
-    if depth and isinstance(described, list) and len(described) == 5:
-        names, formats, offsets, itemsize, aligned = described
+    if depth and isinstance(described, list) and (len(described) == 5 or described[5:] == [_RECORD]):
+        names, formats, offsets, itemsize, aligned = described[:5]
         import numpy as np  # noqa: PLC0415
 
         formats = [np.dtype(_specification(item, depth - 1)) for item in formats]
         fields = {"names": names, "formats": formats, "offsets": offsets, "itemsize": itemsize}
-        return np.dtype(fields, align=bool(aligned))  # type: ignore[call-overload]
+        dtype = np.dtype(fields, align=bool(aligned))  # type: ignore[call-overload]
+        return dtype if len(described) == 5 else (np.record, dtype)
     raise ValueError("unknown dtype")
 
 
@@ -112,9 +130,7 @@ def empty_array(block_length: int, dtype: object, shape: Any, order: object) -> 
     import numpy as np  # noqa: PLC0415
 
     decoded, sizes, memory_order = _check(block_length, dtype, shape, order)
-    if decoded.itemsize == 0:
-        return np.ndarray(sizes, decoded)  # np.empty would widen "S0" to "S1"
-    return np.empty(sizes, decoded, order=memory_order)
+    return np.ndarray(sizes, decoded, order=memory_order)  # np.empty would make "S0" "S1", and ">m8" "<m8"
 
 
 def mapped_array(block: memoryview, dtype: object, shape: Any, order: object) -> np.ndarray[Any, Any]:
@@ -137,20 +153,32 @@ def _check(
     return decoded, sizes, "C" if order == "C" else "F"
 
 
+def encode_scalar(scalar: np.generic, dtype: _Dtype) -> list[Any]:
+    """Describe a NumPy scalar other than ``np.str_`` and ``np.bytes_``.
+
+    Args:
+        scalar: The scalar.
+        dtype: What :func:`encode_dtype` returned.
+    """
+    described = [dtype, scalar.tobytes()]
+    # Only these refer to memory that may be changed; a read-only one can be the key of a dict.
+    return [*described, True] if scalar.dtype.kind == "V" and not scalar.flags.writeable else described
+
+
 def decode_scalar(items: list[Any]) -> np.generic:
-    """Build a NumPy scalar from ``[dtype, bytes]`` (``[dtype, str]`` for ``np.str_``)."""
+    """Build a NumPy scalar from what :func:`encode_scalar` returned (``["U", str]`` and ``["S", bytes]`` for text)."""
     import numpy as np  # noqa: PLC0415
 
-    described, data = items
-    if described == "U":
+    described, data, *read_only = items
+    if described == "U" and not read_only:
         return np.str_(_of_type(data, str))
-    if described == "S":
+    if described == "S" and not read_only:
         return np.bytes_(_of_type(data, bytes))
     dtype = decode_dtype(described)
-    if dtype.itemsize != len(_of_type(data, bytes)) or dtype.itemsize == 0:
+    if dtype.itemsize != len(_of_type(data, bytes)) or dtype.subdtype is not None or read_only not in ([], [True]):
         raise FormatError(f"a scalar of dtype {dtype} does not fit its {len(data)} bytes")
-    scalar: np.generic = np.frombuffer(bytearray(data), dtype)[0]
-    return scalar
+    scalar: Any = np.ndarray((), dtype, buffer=data if read_only else bytearray(data))[()]
+    return cast("np.generic", scalar)
 
 
 def _of_type(data: Any, cls: type[Any]) -> Any:

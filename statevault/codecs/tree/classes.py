@@ -16,6 +16,7 @@ from typing import Any
 from statevault.errors import FormatError
 
 __all__ = [
+    "attributes",
     "build_dataclass",
     "build_enum",
     "build_named_tuple",
@@ -53,6 +54,15 @@ def is_named_tuple_class(cls: type[Any]) -> bool:
 def dataclass_fields(cls: type[Any]) -> tuple[str, ...]:
     """Return the names of a dataclass' fields; none for other classes."""
     return tuple(field.name for field in dataclasses.fields(cls)) if dataclasses.is_dataclass(cls) else ()
+
+
+def attributes(obj: object) -> list[str]:
+    """Return the names of the attributes that an object itself has, in its ``__dict__`` and in slots."""
+    names = list(getattr(obj, "__dict__", ()))
+    for base in type(obj).__mro__[:-1]:
+        slots = [name for name, value in base.__dict__.items() if type(value) is types.MemberDescriptorType]
+        names += [name for name in slots if hasattr(obj, name)]
+    return names
 
 
 def unstorable_reason(cls: type[Any]) -> str | None:

@@ -62,7 +62,8 @@ def decode_tree(data: Buffer, *, allow_pickle: bool | None = None, map_location:
         allow_pickle: Whether pickles in it are loaded. None: as the open pickle policy says, and not outside of
             one. A policy that forbids pickles wins over True.
         map_location: The device that tensors go to: one for all, or a mapping from the device that was
-            recorded at save (``"cuda:0"``) to a device, cpu for those not named. None: cpu for all.
+            recorded at save (``"cuda:0"``) to a device, cpu for those not named. None: cpu for all, whatever torch's
+            default device is.
 
     Raises:
         FormatError: This is no tree file, or is malformed in a way that no damage explains, or holds a class
@@ -71,7 +72,8 @@ def decode_tree(data: Buffer, *, allow_pickle: bool | None = None, map_location:
         UnsupportedVersionError: A newer version wrote it.
         PickleNotAllowedError: It holds pickles, and they are not allowed.
         MissingExtraError: It holds tensors, and torch is not installed.
-        StateVaultError: The device of ``map_location`` can't take the tensors.
+        StateVaultError: The device of ``map_location`` can't take the tensors, or a mode of torch makes others than
+            plain ones.
     """
     return decode_from(_Memory(data), allow_pickle=allow_pickle, map_location=map_location)
 

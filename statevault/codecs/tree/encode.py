@@ -70,7 +70,7 @@ class _Encoder:
         self._leaf_numbers: dict[int, int] = {}
         self._kept: list[object] = []  # while ids are remembered, their objects must live
         self._tensors = tensors.TensorTable()
-        self._dtypes: dict[Any, Any] = {}
+        self._dtypes: dict[int, tuple[Any, Any]] = {}
         self._holds_pickles = False
 
     def encode(self, obj: object) -> EncodedTree:
@@ -265,7 +265,7 @@ class _Encoder:
         del depth
         zone = _zone(obj.tzinfo)
         if zone is NotImplemented:
-            return self.refuse(obj, f"its time zone is a {qualified_name(type(obj.tzinfo))}; use zoneinfo or timezone")
+            return self.refuse(obj, _zone_reason(obj.tzinfo))
         date = (obj.year, obj.month, obj.day)
         return [_TAGS[Code.DATETIME], *date, obj.hour, obj.minute, obj.second, obj.microsecond, obj.fold, zone]
 
@@ -273,7 +273,7 @@ class _Encoder:
         del depth
         zone = _zone(obj.tzinfo)
         if zone is NotImplemented:
-            return self.refuse(obj, f"its time zone is a {qualified_name(type(obj.tzinfo))}; use zoneinfo or timezone")
+            return self.refuse(obj, _zone_reason(obj.tzinfo))
         return [_TAGS[Code.TIME], obj.hour, obj.minute, obj.second, obj.microsecond, obj.fold, zone]
 
     def lower_date(self, obj: datetime.date, depth: int) -> Any:
@@ -309,6 +309,8 @@ class _Encoder:
     def lower_named_tuple(self, obj: tuple[Any, ...], depth: int) -> Any:
         cls = type(obj)
         reason = classes.unstorable_reason(cls)
+        if reason is None and (len(obj) != len(cls.__dict__["_fields"]) or getattr(obj, "__dict__", None)):
+            reason = "it does not hold exactly the fields of its class; use a NamedTuple"
         if reason is not None:
             return self.refuse(obj, f"{reason}, or store tuple(value)")
         return self.sequence([_TAGS[Code.NAMED_TUPLE], cls.__module__, cls.__qualname__], obj, depth, obj)
@@ -318,7 +320,7 @@ class _Encoder:
         names = classes.dataclass_fields(cls)
         reason = classes.unstorable_reason(cls)
         if reason is None:
-            extra = [name for name in getattr(obj, "__dict__", ()) if name not in names]
+            extra = [name for name in classes.attributes(obj) if name not in names]
             missing = [name for name in names if not hasattr(obj, name)]
             if extra or missing:
                 reason = f"its attribute {(extra or missing)[0]!r} is not a field of its dataclass, or not set"
@@ -353,15 +355,15 @@ class _Encoder:
             return [_TAGS[Code.NUMPY_SCALAR], "S", bytes(obj)]
         dtype = self.dtype(obj.dtype)
         if dtype is None:
-            return self.refuse(obj, f"its dtype is {obj.dtype}")
-        return [_TAGS[Code.NUMPY_SCALAR], dtype, obj.tobytes()]
+            return self.refuse(obj, f"its dtype is {obj.dtype}; store value.item(), or its fields as a dict")
+        return [_TAGS[Code.NUMPY_SCALAR], *arrays.encode_scalar(obj, dtype)]
 
     def dtype(self, dtype: Any) -> Any:
-        try:
-            return self._dtypes[dtype]
-        except KeyError:
-            described = self._dtypes[dtype] = arrays.encode_dtype(dtype)
-            return described
+        # By identity: dtypes that are equal may differ in what is stored (aligned, np.record).
+        known = self._dtypes.get(id(dtype))
+        if known is None:
+            known = self._dtypes[id(dtype)] = (dtype, arrays.encode_dtype(dtype))
+        return known[1]
 
     def lower_tensor(self, obj: Any, depth: int) -> Any:
         del depth
@@ -396,7 +398,7 @@ def _pack_big_int(obj: object) -> msgpack.ExtType:
 def _zone(zone: datetime.tzinfo | None) -> Any:
     if zone is None:
         return None
-    if type(zone) is zoneinfo.ZoneInfo and zone.key is not None:
+    if type(zone) is zoneinfo.ZoneInfo and _is_known(zone):
         return zone.key
     if type(zone) is datetime.timezone:
         offset = zone.utcoffset(None)
@@ -406,13 +408,29 @@ def _zone(zone: datetime.tzinfo | None) -> Any:
     return NotImplemented
 
 
+def _zone_reason(zone: datetime.tzinfo | None) -> str:
+    if type(zone) is zoneinfo.ZoneInfo:
+        return f"its time zone {zone!s:.80} is not the one that zoneinfo finds by this name; use ZoneInfo(name)"
+    return f"its time zone is a {qualified_name(type(zone))}; use zoneinfo or timezone"
+
+
+def _is_known(zone: zoneinfo.ZoneInfo) -> bool:
+    """Whether a time zone is the one that its key stands for, and not made of some file."""
+    try:
+        zone.__reduce__()
+        zoneinfo.ZoneInfo(zone.key)
+    except (pickle.PicklingError, OSError, ValueError, KeyError):
+        return False
+    return True
+
+
 def _find_handler(cls: type[Any]) -> _Handler:
     """Find the handler of a type that is not a builtin one. NumPy and torch types exist only if imported."""
     if issubclass(cls, enum.Enum):
         return _Encoder.lower_enum
     if classes.is_named_tuple_class(cls):
         return _Encoder.lower_named_tuple
-    if cls.__module__.startswith("pathlib") and issubclass(cls, pathlib.PurePath):
+    if cls in _PATHS:
         return _Encoder.lower_path
     numpy = sys.modules.get("numpy")
     if numpy is not None:
@@ -439,6 +457,15 @@ def _remedy(obj: object) -> str:
         return "store what its get_state() returns"
     if hasattr(cls, "bit_generator"):
         return "store its bit_generator.state"
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if numpy is not None and isinstance(obj, numpy.dtype):
+        return "store its str, or its descr if it has fields"
+    if numpy is not None and isinstance(obj, numpy.ma.MaskedArray):
+        return "store its data and its mask"
+    if numpy is not None and isinstance(obj, numpy.ndarray):
+        return "subclasses of ndarray would come back as something else; store numpy.asarray(value)"
+    if torch is not None and isinstance(obj, torch.Tensor):
+        return "subclasses of Tensor would come back as something else; store a plain tensor with its values"
     for builtin in (dict, list, tuple, set, str, bytes, int, float):
         if issubclass(cls, builtin):
             return (
@@ -447,6 +474,7 @@ def _remedy(obj: object) -> str:
     return "use dicts, lists, numbers, strings, arrays and tensors"
 
 
+_PATHS = (pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath)
 _MAPPINGS = (dict, collections.OrderedDict, collections.defaultdict, collections.Counter)
 
 _HANDLERS: dict[type[Any], _Handler] = {

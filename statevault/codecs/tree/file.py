@@ -87,7 +87,8 @@ def read_tree(
         allow_pickle: Whether pickles in it are loaded. None: as the open pickle policy says, and not outside of
             one. A policy that forbids pickles wins over True.
         map_location: The device that tensors go to: one for all, or a mapping from the device that was
-            recorded at save (``"cuda:0"``) to a device, cpu for those not named. None: cpu for all.
+            recorded at save (``"cuda:0"``) to a device, cpu for those not named. None: cpu for all, whatever torch's
+            default device is.
         mapped: False: tensors and arrays own their memory. True: large ones are private, writable
             (copy-on-write) views of the mapped file. That saves a copy where the values are copied elsewhere at
             once, as ``load_state_dict`` does. The file may be deleted meanwhile (its space is freed with the
@@ -101,7 +102,8 @@ def read_tree(
         UnsupportedVersionError: A newer version wrote it.
         PickleNotAllowedError: It holds pickles, and they are not allowed.
         MissingExtraError: It holds tensors, and torch is not installed.
-        StateVaultError: The device of ``map_location`` can't take the tensors.
+        StateVaultError: The device of ``map_location`` can't take the tensors, or a mode of torch makes others than
+            plain ones.
         FileNotFoundError: There is no such file.
     """
     path = Path(path)

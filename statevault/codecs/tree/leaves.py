@@ -63,9 +63,7 @@ class LeafReader:
         if type(number) is not int or not 0 <= number < len(self._blocks):
             raise FormatError(f"a leaf refers to block {number!r:.20} of {len(self._blocks)}")
         if kind == "t":
-            dtype, shape, strides, offset, flags, device = details
-            memory = self._tensor_memory(number, device)
-            return tensors.build_tensor(memory, dtype, shape, strides, (offset, flags))
+            return self._tensor(number, details)
         self._use(number)
         if kind == "a":
             return self._array(number, *details)
@@ -116,21 +114,26 @@ class LeafReader:
             self._fill(number, arrays.flat_bytes(array))
         return array
 
-    def _tensor_memory(self, number: int, device: object) -> torch.Tensor:
+    def _tensor(self, number: int, details: tuple[Any, ...]) -> torch.Tensor:
+        tensors.require_torch()
+        import torch  # noqa: PLC0415
+
+        if torch.is_inference_mode_enabled():
+            # An inference tensor could not be trained with later.
+            with torch.inference_mode(False):
+                return self._tensor(number, details)
+        dtype, shape, strides, offset, flags, device = details
         memory = self._memory.get(number)
         if memory is None:
-            tensors.require_torch()
-            import torch  # noqa: PLC0415
-
             self._use(number)
             mapped = self._mapped(number)
             if mapped is not None:
                 memory = torch.frombuffer(mapped, dtype=torch.uint8)
             else:
-                memory = torch.empty(self._length(number), dtype=torch.uint8)
+                memory = tensors.new_memory(self._length(number))
                 self._fill(number, memory.numpy().data)
             memory = self._memory[number] = tensors.move(memory, device, self._map_location)
-        return memory
+        return tensors.build_tensor(memory, dtype, shape, strides, (offset, flags))
 
     def _unpickle(self, number: int) -> Any:
         data = self._bytes(number)

@@ -15,7 +15,16 @@ from statevault.errors import FormatError, MissingExtraError, StateVaultError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MapLocation", "TensorTable", "build_tensor", "decode_torch_dtype", "move", "require_torch", "tensor_reason"]
+__all__ = [
+    "MapLocation",
+    "TensorTable",
+    "build_tensor",
+    "decode_torch_dtype",
+    "move",
+    "new_memory",
+    "require_torch",
+    "tensor_reason",
+]
 
 MapLocation: TypeAlias = "str | torch.device | Mapping[str, str] | None"
 """Where tensors go on loading: one device, or one for each recorded device (cpu for those not named)."""
@@ -25,7 +34,8 @@ _PARAMETER = 2
 # Offsets of views are multiples of their item size; aligning the start of a block to the widest item
 # (complex128) keeps them so when views of several dtypes share a block.
 _WIDEST_ITEM = 16
-_LIMIT = 2**62
+_MAX_DIMENSIONS = 64  # as torch's operations have it
+_LIMIT = 2**63
 
 
 def tensor_reason(tensor: torch.Tensor) -> str | None:
@@ -34,10 +44,21 @@ def tensor_reason(tensor: torch.Tensor) -> str | None:
 
     if tensor.is_quantized:
         return "quantized tensors are not supported; store tensor.int_repr() with its scale and zero point"
-    if tensor.layout is not torch.strided or tensor.is_nested:
+    if tensor.is_nested:
+        return "nested tensors are not supported; store the list tensor.unbind()"
+    if tensor.layout is not torch.strided:
         return f"tensors of layout {tensor.layout} are not supported; store their parts, or tensor.to_dense()"
     if tensor.device.type == "meta":
-        return "a tensor on the meta device has no values"
+        return "a tensor on the meta device has no values; make it on another one, as module.to_empty(device=...) does"
+    if tensor.dim() > _MAX_DIMENSIONS:
+        return f"tensors of more than {_MAX_DIMENSIONS} dimensions are not supported; reshape it"
+    try:
+        storage = tensor.untyped_storage()
+        storage.data_ptr()
+    except RuntimeError:
+        return "it has no memory of its own, as inside of torch.func transformations; store it outside of them"
+    if tensor.numel() and tensor.storage_offset() * tensor.itemsize + _reach(tensor) > storage.nbytes():
+        return "its memory was freed, as FSDP does with parameters in between; gather its values first"
     return None
 
 
@@ -102,10 +123,15 @@ class TensorTable:
 def _extent(tensor: torch.Tensor) -> tuple[int, int]:
     """Return the address range that a tensor reaches."""
     start = tensor.data_ptr()
-    if tensor.numel() == 0:
-        return start, start
+    return start, start + _reach(tensor)
+
+
+def _reach(tensor: torch.Tensor) -> int:
+    """How many bytes a tensor reaches, from its first item on."""
+    if tensor.is_contiguous():
+        return tensor.nbytes
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return start, start + (last + 1) * tensor.itemsize
+    return (last + 1) * tensor.itemsize
 
 
 def _place(group: _Group, blocks: BlockTable) -> list[tuple[int, torch.Tensor, int, int]]:
@@ -125,16 +151,19 @@ def _place(group: _Group, blocks: BlockTable) -> list[tuple[int, torch.Tensor, i
     # Also the way out for views of foreign memory that no single storage spans, or that are unaligned.
     placed = []
     for leaf, tensor in group.members:
-        compact = tensor.clone(memory_format=_contiguous_format())
+        compact = _compact(tensor)
         view = _storage_bytes(compact.untyped_storage(), 0, compact.numel() * compact.itemsize)
         placed.append((leaf, compact, blocks.add(view, private=True), compact.data_ptr()))
     return placed
 
 
-def _contiguous_format() -> torch.memory_format:
+def _compact(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a contiguous copy."""
     import torch  # noqa: PLC0415
 
-    return torch.contiguous_format
+    # As integers of that size: torch has dtypes that it does not copy (int4, qint8).
+    carrier = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(tensor.itemsize, tensor.dtype)
+    return tensor.view(carrier).clone(memory_format=torch.contiguous_format).view(tensor.dtype)
 
 
 def _storage_bytes(storage: torch.UntypedStorage, offset: int, length: int) -> memoryview:
@@ -163,13 +192,13 @@ def decode_torch_dtype(name: object) -> torch.dtype:
     """Look a dtype of torch up by its name, such as ``"bfloat16"``.
 
     Raises:
-        FormatError: This torch has no such dtype, or it is a quantized one.
+        FormatError: This torch has no such dtype.
     """
     require_torch()
     import torch  # noqa: PLC0415
 
     dtype = vars(torch).get(name) if isinstance(name, str) else None
-    if not isinstance(dtype, torch.dtype) or str(dtype).startswith("torch.q"):
+    if not isinstance(dtype, torch.dtype):
         raise FormatError(f"torch {torch.__version__} has no dtype {name!r:.80}")
     return dtype
 
@@ -187,8 +216,33 @@ def move(memory: torch.Tensor, recorded: object, map_location: Any) -> torch.Ten
     device = map_location.get(recorded or "cpu", "cpu") if isinstance(map_location, Mapping) else map_location
     try:
         return memory.to(torch.device(device))
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise StateVaultError(f"tensors can't be moved to {device} (map_location): {error}") from error
+
+
+def new_memory(length: int) -> torch.Tensor:
+    """Allocate the memory of a block on the host.
+
+    Raises:
+        MemoryError: There is not so much.
+        StateVaultError: Torch makes no plain tensors right now.
+    """
+    try:
+        return _new_bytes(length, "cpu")
+    except RuntimeError as error:
+        raise MemoryError(f"no memory for tensors of {length} bytes") from error
+
+
+def _new_bytes(length: int, device: torch.device | str) -> torch.Tensor:
+    """Make a tensor of bytes, whatever the default device and dtype are."""
+    import torch  # noqa: PLC0415
+
+    made = torch.empty(length, dtype=torch.uint8, device=device)
+    if type(made) is not torch.Tensor:
+        raise StateVaultError(
+            f"torch makes {type(made).__name__}s instead of tensors right now: load outside of the mode that does so"
+        )
+    return made
 
 
 def require_torch() -> None:
@@ -220,23 +274,22 @@ def build_tensor(memory: torch.Tensor, dtype: object, shape: Any, strides: Any, 
 
     decoded = decode_torch_dtype(dtype)
     offset, flags = place
+    if len(shape) > _MAX_DIMENSIONS:
+        raise FormatError(f"a tensor has {len(shape)} dimensions, torch works with up to {_MAX_DIMENSIONS}")
     if strides is None:
         strides, step = [], 1
         for size in reversed(shape):
             strides.insert(0, step)
             step *= max(size, 1)
     numbers = [*shape, *strides, offset, flags]
-    if len(shape) != len(strides) or len(shape) > 64 or not all(type(n) is int and 0 <= n < _LIMIT for n in numbers):
+    if len(shape) != len(strides) or not all(type(n) is int and 0 <= n < _LIMIT for n in numbers):
         raise FormatError("a tensor has a malformed shape")
     last = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     reach = (offset + (0 if 0 in shape else last + 1)) * decoded.itemsize
     if reach > memory.numel():
         raise FormatError(f"a tensor of shape {shape} reaches {reach} bytes into a block of {memory.numel()}")
-    if decoded is torch.complex32:
-        # torch.empty would warn.
-        tensor = torch.empty(0, dtype=torch.uint8, device=memory.device).view(decoded).detach()
-    else:
-        tensor = torch.empty(0, dtype=decoded, device=memory.device)
+    # Not made with the dtype: torch.empty warns of complex32, and makes quantized tensors of qint8.
+    tensor = _new_bytes(0, memory.device).view(decoded).detach()
     tensor.set_(memory.untyped_storage(), offset, tuple(shape), tuple(strides))
     requires_grad = bool(flags & _REQUIRES_GRAD)
     if flags & _PARAMETER:

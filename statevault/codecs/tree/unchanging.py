@@ -16,12 +16,15 @@ KnownDigests: TypeAlias = dict[tuple[int, int], bytes]
 class Unchanging:
     """An array in a tree, stored as such, whose values will never change, whoever else has it.
 
+    Not hashable, like the array that it comes back as.
+
     Attributes:
         array: The array.
         digests: What is known of its bytes as they lie in memory; filled by saves.
     """
 
     __slots__ = ("array", "digests")
+    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, array: np.ndarray[Any, Any], digests: KnownDigests | None = None) -> None:
         self.array = array

@@ -257,13 +257,13 @@ def _tensor_kind(dtype: Any, shape: tuple[int, ...]) -> Tensors | None:
     torch = _torch()
     carrier = dtype
     try:
-        rows_dtype = torch.empty(0, dtype=dtype).numpy().dtype
+        rows_dtype = torch.empty(0, dtype=dtype, device="cpu").numpy().dtype
     except TypeError:
         # No such dtype in numpy: carry the bits in an integer of the same size.
         carrier = {1: torch.int8, 2: torch.int16}.get(dtype.itemsize)
         if carrier is None:
             return None
-        rows_dtype = torch.empty(0, dtype=carrier).numpy().dtype
+        rows_dtype = torch.empty(0, dtype=carrier, device="cpu").numpy().dtype
     return Tensors(dtype, rows_dtype, shape, carrier)
 
 

@@ -1,18 +1,15 @@
 """Waiting for saves to end: with a limit, with signs of life, and without holding up the end of the process.
 
 Whoever waits for a storage does not know whether it will ever answer. So each such wait says in the log, every few
-seconds, what it waits for; it ends when its time is over or a signal breaks it off; and from then on what was left
-behind does not keep the process from ending. What is lost by that is at most what was not committed.
+seconds, what it waits for; and it ends when its time is over or a signal breaks it off. What was left behind does not
+keep the process from ending, as all threads of statevault are daemons: what is lost by that is at most what was not
+committed.
 """
 
 from __future__ import annotations
 
-import concurrent.futures.thread
-import contextlib
-import functools
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable
 
@@ -21,8 +18,6 @@ from statevault.errors import SaveTimeoutError
 __all__ = ["Patience"]
 
 _logger = logging.getLogger(__name__)
-
-_OUR_THREADS = "statevault-"
 
 
 class Patience:
@@ -45,10 +40,9 @@ class Patience:
         return max(0.0, self._ends_at - time.monotonic())
 
     def end(self) -> None:
-        """Wait for nothing any more, and let the process end whatever its threads do."""
+        """Wait for nothing any more."""
         self._broken_off = True
         self._ends_at = -math.inf
-        _let_the_process_end()
 
     def wait(self, ended: Callable[[float], bool], what: Callable[[], str]) -> None:
         """Wait for the end of something.
@@ -74,25 +68,3 @@ class Patience:
         except BaseException:
             self.end()
             raise
-
-
-@functools.cache  # once is enough
-def _let_the_process_end() -> None:
-    """Let the process end even if a thread of an executor of ours hangs.
-
-    Before it ends, the interpreter joins the threads of all executors, also of those that daemon threads have made
-    (:mod:`concurrent.futures.thread`). There is no public way out of that, only the hook that it uses itself; where
-    a future version has none, such a process ends when the storage answers.
-    """
-    register = getattr(threading, "_register_atexit", None)
-    if register is not None:
-        with contextlib.suppress(RuntimeError):  # the process is ending already
-            # The hooks are called in reverse order: this one before that of the executors.
-            register(_forget_our_threads)
-
-
-def _forget_our_threads() -> None:
-    joined = getattr(concurrent.futures.thread, "_threads_queues", {})
-    for thread in list(joined):
-        if thread.daemon and thread.name.startswith(_OUR_THREADS):
-            joined.pop(thread, None)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 from statevault.codecs import digest, shuffle, worth_compressing
 from statevault.format.chunking import chunk_unit, plan_chunks
 from statevault.format.manifest import SHUFFLED_WIDTHS
-from statevault.state_persistence.concurrency.parallel import map_ordered
 from statevault.state_persistence.content.chunk_encoding import Compression, encode_chunk
 from statevault.state_persistence.content.file_content import EncodedChunk
 from statevault.storage import Buffer
+from statevault.worker_pool import WorkerPool
 
 __all__ = ["ChunkedContent"]
 
@@ -31,7 +30,7 @@ class ChunkedContent(ABC):
         encoders: Where chunks are read, hashed and compressed.
     """
 
-    def __init__(self, size: int, boundaries: Sequence[int], encoders: ThreadPoolExecutor) -> None:
+    def __init__(self, size: int, boundaries: Sequence[int], encoders: WorkerPool) -> None:
         self._encoders = encoders
         self._ahead = max(2, _BYTES_AHEAD // chunk_unit(size))
         self._plan = list(plan_chunks(size, boundaries))
@@ -58,7 +57,7 @@ class ChunkedContent(ABC):
             def hashed(number: int) -> bytes:
                 return self._digest(*self._plan[number], read)
 
-            yield from list(map_ordered(self._encoders, hashed, chunks, ahead=self._ahead))
+            yield from list(self._encoders.map_ordered(hashed, chunks, ahead=self._ahead))
 
     def worth(self, compression: Compression, chunks: Sequence[int]) -> bool:
         """Try it with a few of the chunks from all over the file."""
@@ -82,7 +81,7 @@ class ChunkedContent(ABC):
                 raw, content_digest = self._taken(*self._plan[number], read)
                 return EncodedChunk(*encode_chunk(raw, compression), memoryview(raw).nbytes, content_digest)
 
-            yield from map_ordered(self._encoders, encode, chunks, ahead=self._ahead)
+            yield from self._encoders.map_ordered(encode, chunks, ahead=self._ahead)
 
     @abstractmethod
     def _open(self) -> AbstractContextManager[Callable[[int, int], Buffer]]:

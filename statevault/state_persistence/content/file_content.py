@@ -8,11 +8,11 @@ chunks that are asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 from statevault.state_persistence.content.chunk_encoding import Compression
 from statevault.storage import Buffer
+from statevault.worker_pool import WorkerPool
 
 __all__ = ["EncodedChunk", "FileContent", "StateFile"]
 
@@ -94,7 +94,7 @@ class StateFile(Protocol):
     def may_be_held(self) -> bool:
         """Whether its component reads it as a tree and in no other way."""
 
-    def content(self, encoders: ThreadPoolExecutor) -> FileContent:
+    def content(self, encoders: WorkerPool) -> FileContent:
         """Its bytes.
 
         Args:

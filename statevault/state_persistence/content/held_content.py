@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from typing_extensions import override
@@ -13,6 +12,7 @@ from statevault.codecs.tree.held_tree import HeldTree
 from statevault.codecs.tree.unchanging import KnownDigests
 from statevault.state_persistence.content.chunked_content import ChunkedContent
 from statevault.storage import Buffer
+from statevault.worker_pool import WorkerPool
 
 __all__ = ["HeldContent"]
 
@@ -25,7 +25,7 @@ class HeldContent(ChunkedContent):
         encoders: Where chunks are hashed and compressed.
     """
 
-    def __init__(self, tree: HeldTree, encoders: ThreadPoolExecutor) -> None:
+    def __init__(self, tree: HeldTree, encoders: WorkerPool) -> None:
         super().__init__(tree.size, tree.boundaries, encoders)
         self._tree = tree
         self._own_digests: KnownDigests = {}

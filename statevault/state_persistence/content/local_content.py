@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from statevault.codecs import segment_boundaries
 from statevault.errors import UnsupportedTypeError
 from statevault.state_persistence.content.chunked_content import ChunkedContent
 from statevault.storage import Buffer
+from statevault.worker_pool import WorkerPool
 
 __all__ = ["LocalContent"]
 
@@ -28,7 +28,7 @@ class LocalContent(ChunkedContent):
         encoders: Where chunks are read, hashed and compressed.
     """
 
-    def __init__(self, path: Path, size: int, *, name: str, encoders: ThreadPoolExecutor) -> None:
+    def __init__(self, path: Path, size: int, *, name: str, encoders: WorkerPool) -> None:
         super().__init__(size, segment_boundaries(path) or (), encoders)
         self._path = path
         self._name = name

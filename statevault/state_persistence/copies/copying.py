@@ -16,7 +16,6 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -27,10 +26,11 @@ from statevault.state_persistence.copies.source_file import Source
 from statevault.state_persistence.publish.commit import SaveRequest, commit_snapshot
 from statevault.state_persistence.publish.names import StateNames
 from statevault.state_persistence.publish.reuse import Base
-from statevault.state_persistence.records.catalog import Catalog
+from statevault.state_persistence.records.catalog import Catalog, Listing
 from statevault.state_persistence.restore.download import StateReader
 from statevault.state_persistence.snapshot.snapshot import Snapshot
 from statevault.storage import Storage
+from statevault.worker_pool import WorkerPool
 
 __all__ = ["CopiedState", "CopyReport", "CopySide", "copy_states"]
 
@@ -138,7 +138,7 @@ def copy_states(
         SaveFencedError: Again and again a prune of the target took this process for dead.
     """
     source.catalog.records(keys)  # several at once; what is wrong with one is said when its turn comes
-    with ThreadPoolExecutor(_CONCURRENT_READS, "statevault-copy") as readers:
+    with WorkerPool(_CONCURRENT_READS, "statevault-copy") as readers:
         copier = _Copier(source, target, readers, on_progress or (lambda count: None))
         states = []
         for key in keys:
@@ -152,7 +152,7 @@ class _Copier:
     """Copies one state after the other, and remembers what the target has of them."""
 
     def __init__(
-        self, source: CopySide, target: CopySide, readers: ThreadPoolExecutor, on_progress: Callable[[int], None]
+        self, source: CopySide, target: CopySide, readers: WorkerPool, on_progress: Callable[[int], None]
     ) -> None:
         self._source = source
         self._target = target
@@ -202,37 +202,36 @@ class _Copier:
             writer=self._target.writer,
             author=record.writer,
             metadata=record.metadata,
-            find_base=lambda visible: self._base(record, visible),
+            find_base=lambda listing: self._base(record, listing),
         )
         # A name is a format without anything to fill in: it is taken as it is, or given a suffix.
         names = StateNames(record.state)
-        made, made_manifest = commit_snapshot(self._target.storage, self._target.catalog, names, request)
+        made, self._last = commit_snapshot(self._target.storage, self._target.catalog, names, request)
         place = StateKey(made.sequence, made.state)
         self._present[_identity(made)] = place
         self._place(record.state, place)
-        self._last = Base.of(made_manifest)
         return CopiedState(record.state, "copied", made.state, made.size, made.new_size)
 
     def _place(self, state: str, key: StateKey) -> None:
         self._placed.pop(state, None)
         self._placed[state] = key
 
-    def _base(self, record: CommitRecord, visible: Sequence[StateKey]) -> Base | None:
+    def _base(self, record: CommitRecord, listing: Listing) -> Base | None:
         """What of the target probably has most of a state's chunks.
 
         Its own base, or the state before it, which share chunks with it in the source; or else the target's newest.
         """
+        visible = listing.visible
         own = None if record.base is None else self._placed.get(record.base)
         before = next(reversed(self._placed.values()), None)
         for key in dict.fromkeys((own, before, visible[-1] if visible else None)):
             if key is None or key not in visible:
                 continue
-            if self._last is not None and self._last.key == key:
+            if self._last is not None and self._last.key == key and self._last.is_still_there(listing):
                 return self._last
             try:
-                return Base.of(
-                    StateReader(self._target.storage, self._target.catalog, self._target.catalog.record(key)).manifest
-                )
+                found = self._target.catalog.record(key)
+                return Base.read(StateReader(self._target.storage, self._target.catalog, found))
             except (CorruptStateError, StatePrunedError) as error:
                 _logger.warning("%s; its chunks are not used", error)
         return None

@@ -7,16 +7,15 @@ has already is never fetched, as the manifest of the source says its digest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from statevault.errors import CorruptStateError, StatePrunedError
 from statevault.format.manifest import ENCODING_PLAIN, SHUFFLED_WIDTHS, Chunk, FileEntry
-from statevault.state_persistence.concurrency.parallel import map_ordered
 from statevault.state_persistence.content.chunk_encoding import Compression, encode_chunk
 from statevault.state_persistence.content.file_content import EncodedChunk
 from statevault.state_persistence.restore.download import StateReader
 from statevault.storage import Buffer
+from statevault.worker_pool import WorkerPool
 
 __all__ = ["Source", "SourceFile"]
 
@@ -38,7 +37,7 @@ class Source:
     """
 
     reader: StateReader
-    readers: ThreadPoolExecutor
+    readers: WorkerPool
     on_progress: Callable[[int], None]
     failures: list[CorruptStateError | StatePrunedError] = field(default_factory=list)
 
@@ -89,7 +88,7 @@ class SourceFile:
         """As the manifest says."""
         return self.entry.may_be_held
 
-    def content(self, encoders: ThreadPoolExecutor) -> SourceFile:
+    def content(self, encoders: WorkerPool) -> SourceFile:
         """Itself: what is verified by one thread that waits for the network needs no others to hash it."""
         return self
 
@@ -130,8 +129,8 @@ class SourceFile:
             StorageError: The source's storage failed.
         """
         reads = _reads([self.entry.chunks[number] for number in chunks])
-        for group in map_ordered(
-            self.source.readers, lambda read: self._fetched(read, compression), reads, ahead=_READS_AHEAD
+        for group in self.source.readers.map_ordered(
+            lambda read: self._fetched(read, compression), reads, ahead=_READS_AHEAD
         ):
             for chunk in group:
                 self.source.on_progress(chunk.size)

@@ -1,8 +1,9 @@
-"""Keepers: retention in the form that ``launch`` takes. They choose; only a prune deletes."""
+"""Keepers: retention in the form that ``launch`` takes. They choose; :class:`Retention` has removed what they chose."""
 
 from statevault.state_persistence.keepers.by_policy import PolicyStatesKeeper
 from statevault.state_persistence.keepers.interface import StatesKeeper, StoreStatesKeeper
 from statevault.state_persistence.keepers.latest import LatestStatesKeeper
+from statevault.state_persistence.keepers.retention import Retention
 from statevault.state_persistence.keepers.shorthands import (
     BestStatesKeeper,
     PeriodicStatesKeeper,
@@ -15,6 +16,7 @@ __all__ = [
     "LatestStatesKeeper",
     "PeriodicStatesKeeper",
     "PolicyStatesKeeper",
+    "Retention",
     "SizeBasedStatesKeeper",
     "StatesKeeper",
     "StoreStatesKeeper",

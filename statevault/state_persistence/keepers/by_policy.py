@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from typing_extensions import override
 
 from statevault.state_persistence.keepers.interface import StoreStatesKeeper
-from statevault.state_persistence.retention import RetentionPolicy
+from statevault.state_persistence.retention import CannotJudge, RetentionPolicy
 from statevault.state_persistence.store import StateStore
 
 __all__ = ["PolicyStatesKeeper"]
 
+_logger = logging.getLogger(__name__)
+
 
 class PolicyStatesKeeper(StoreStatesKeeper):
     """Keeps what a retention policy keeps, and what no retention removes (:meth:`StateStore.plan_retention`).
+
+    A policy that can't judge, as where no state has its metric, removes nothing; that is logged as a warning, once
+    until something changes.
 
     Args:
         policy: What to keep: ``KeepAny((KeepLatest(5), KeepPeriodic(daily=7)))``.
@@ -31,6 +37,7 @@ class PolicyStatesKeeper(StoreStatesKeeper):
         self.state_name_pattern = state_name_pattern
         self._paths: dict[str, Path] = {}
         self._store: StateStore | None = None
+        self._problems: dict[str, tuple[CannotJudge, ...]] = {}
 
     @override
     def append(self, path: Path) -> None:
@@ -62,4 +69,8 @@ class PolicyStatesKeeper(StoreStatesKeeper):
     @override
     def select_from(self, store: StateStore, *, resumed_from: str | None = None) -> list[str]:
         plan = store.plan_retention(self.policy, pattern=self.state_name_pattern, resumed_from=resumed_from)
+        if plan.problems != self._problems.get(store.url, ()):
+            self._problems[store.url] = plan.problems
+            for problem in plan.problems:
+                _logger.warning("%s can't judge the states of %s: %s", type(self).__name__, store.url, problem)
         return [state.name for state in plan.removed]

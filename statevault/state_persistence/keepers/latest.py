@@ -13,6 +13,7 @@ from upath import UPath
 
 from statevault.state_persistence.keepers.interface import StoreStatesKeeper
 from statevault.state_persistence.store import StateStore
+from statevault.state_persistence.whole_numbers import whole_number
 
 __all__ = ["LatestStatesKeeper"]
 
@@ -31,16 +32,17 @@ class LatestStatesKeeper(StoreStatesKeeper):
         state_name_pattern: Glob pattern; states with other names are neither counted nor removed.
 
     Raises:
-        ValueError: `max_keep` is 0: the newest state is never removed.
+        TypeError: `max_keep` is no integer.
+        ValueError: It is 0: the newest state is never removed.
     """
 
     def __init__(
         self, states_dir: str | os.PathLike[str] | UPath, max_keep: int, state_name_pattern: str = "*.state"
     ) -> None:
-        if max_keep == 0:
+        self.max_keep = whole_number("max_keep", max_keep)
+        if self.max_keep == 0:
             raise ValueError("max_keep must be at least 1, or negative to keep all states: the newest is never removed")
         self.states_dir = states_dir
-        self.max_keep = max_keep
         self.state_name_pattern = state_name_pattern
         self._paths: list[Path] = []
 

@@ -6,14 +6,18 @@ The `states_dir` of each is for people: what it decides on is the store of the r
 from __future__ import annotations
 
 import math
+import numbers
 import os
 from datetime import timedelta
 from typing import Literal
 
+import numpy as np
+from typing_extensions import TypeIs
 from upath import UPath
 
 from statevault.state_persistence.keepers.by_policy import PolicyStatesKeeper
 from statevault.state_persistence.retention import KeepBest, KeepPeriodic, KeepWithin, KeepWithinSize
+from statevault.state_persistence.whole_numbers import whole_number
 
 __all__ = ["BestStatesKeeper", "PeriodicStatesKeeper", "SizeBasedStatesKeeper", "TimeBasedStatesKeeper"]
 
@@ -31,7 +35,8 @@ class SizeBasedStatesKeeper(PolicyStatesKeeper):
         state_name_pattern: Glob pattern; states with other names are neither counted nor removed.
 
     Raises:
-        ValueError: `max_total_size_mb` is no positive number.
+        TypeError: `max_total_size_mb` is no number.
+        ValueError: It is not positive, or so large that no store holds as much.
     """
 
     def __init__(
@@ -40,6 +45,8 @@ class SizeBasedStatesKeeper(PolicyStatesKeeper):
         max_total_size_mb: float,
         state_name_pattern: str = "*.state",
     ) -> None:
+        if not _is_number(max_total_size_mb):
+            raise TypeError(f"max_total_size_mb must be a number, not {max_total_size_mb!r}")
         if not 0 < max_total_size_mb < math.inf:
             raise ValueError(f"max_total_size_mb must be a positive number, not {max_total_size_mb!r}")
         super().__init__(KeepWithinSize(math.ceil(max_total_size_mb * _MIB)), state_name_pattern)
@@ -65,9 +72,9 @@ class TimeBasedStatesKeeper(PolicyStatesKeeper):
         max_age: timedelta | float,
         state_name_pattern: str = "*.state",
     ) -> None:
-        if isinstance(max_age, int | float):
+        if _is_number(max_age):
             try:
-                max_age = timedelta(seconds=max_age)
+                max_age = timedelta(seconds=float(max_age))
             except (OverflowError, ValueError) as error:
                 raise ValueError(f"max_age can't be {max_age!r}: {error}") from None
         super().__init__(KeepWithin(max_age), state_name_pattern)
@@ -97,7 +104,8 @@ class BestStatesKeeper(PolicyStatesKeeper):
         mode: Literal["max", "min"] = "max",
         state_name_pattern: str = "*.state",
     ) -> None:
-        super().__init__(KeepBest(max_keep, metric=metric, mode=mode), state_name_pattern)
+        n = whole_number("max_keep", max_keep, minimum=1)
+        super().__init__(KeepBest(n, metric=metric, mode=mode), state_name_pattern)
         self.states_dir = states_dir
 
 
@@ -132,3 +140,8 @@ class PeriodicStatesKeeper(PolicyStatesKeeper):
         policy = KeepPeriodic(hourly=hourly, daily=daily, weekly=weekly, monthly=monthly, yearly=yearly)
         super().__init__(policy, state_name_pattern)
         self.states_dir = states_dir
+
+
+def _is_number(value: object) -> TypeIs[float]:
+    """Whether it is a real number, Python's or NumPy's. A bool is none, nor is what NumPy calls one: a timedelta64."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool | np.timedelta64)

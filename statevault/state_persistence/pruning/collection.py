@@ -9,14 +9,12 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from statevault.errors import FormatError, ObjectNotFoundError, UnsupportedVersionError
 from statevault.format.keys import INTENTS, StateKey, abort_key, folder_of, tombstone_key
 from statevault.format.records import AbortRecord, IntentRecord, TombstoneRecord
-from statevault.state_persistence.concurrency.parallel import run_all
 from statevault.state_persistence.pruning.obstacles import enumerated, refusing
 from statevault.state_persistence.pruning.prune import Sweep, sweep
 from statevault.state_persistence.pruning.rehearsal import RehearsalStorage
@@ -27,6 +25,7 @@ from statevault.state_persistence.records.fetch import fetch_record
 from statevault.state_persistence.records.packing import PackingRule, pack_markers
 from statevault.state_persistence.records.sessions import STALE_AFTER
 from statevault.storage import PROBE_PREFIX, ObjectInfo, Storage
+from statevault.worker_pool import parallel_map
 
 __all__ = ["RECORDS_LIVE", "CollectionResult", "collect", "rehearse_collection"]
 
@@ -169,8 +168,11 @@ def _expired(storage: Storage, swept: Sweep, records_live: timedelta) -> list[st
     now = datetime.now(UTC)
     latest = min((max(_times(listing), default=now), now)) - records_live
     old = [key for key in kinds if (listing.objects[key].modified or latest) <= latest]
-    with ThreadPoolExecutor(_CONCURRENT_READS, "statevault-collect") as pool:
-        times = run_all(pool, lambda key: _written_at(storage, listing.objects[key], kinds[key]), old)
+
+    def written_at(key: str) -> datetime | None:
+        return _written_at(storage, listing.objects[key], kinds[key])
+
+    times = parallel_map(written_at, old, workers=_CONCURRENT_READS, name="statevault-collect")
     return [key for key, at in zip(old, times, strict=True) if at is not None and _NO_CLOCK < at <= latest]
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import NamedTuple
 
 from statevault.errors import (
@@ -18,6 +18,7 @@ from statevault.errors import (
     FormatError,
     StatePrunedError,
     StateVaultError,
+    StoreReplacedError,
 )
 from statevault.format.keys import (
     PINS,
@@ -29,7 +30,6 @@ from statevault.format.keys import (
     session_key,
     state_prefix,
 )
-from statevault.state_persistence.concurrency.parallel import run_all
 from statevault.state_persistence.pruning.doubtful import foreign_folders, is_whole
 from statevault.state_persistence.pruning.obstacles import check_sessions, enumerated, refusing
 from statevault.state_persistence.pruning.protection import OutdatedError, protect
@@ -39,6 +39,7 @@ from statevault.state_persistence.records.catalog import Catalog, Listing
 from statevault.state_persistence.records.packing import PackingRule, pack_markers
 from statevault.state_persistence.records.sessions import STALE_AFTER, Sessions, look_at_sessions
 from statevault.storage import ObjectInfo, Storage
+from statevault.worker_pool import parallel_map
 
 __all__ = ["PruneResult", "Sweep", "prune", "sweep"]
 
@@ -94,6 +95,7 @@ def prune(
     stale_after: timedelta = STALE_AFTER,
     shared: SharedObjects | None = None,
     packing: PackingRule = PackingRule(),  # noqa: B008 - immutable
+    generation: int | None = None,
 ) -> PruneResult:
     """Remove states, and what crashed saves and earlier prunes left in the folders that they tell of.
 
@@ -109,11 +111,13 @@ def prune(
         stale_after: How old a session without a marker is when its writer is taken for dead; never one of `by`.
         shared: What is known of the objects that the states need of each other.
         packing: When the markers that were read are packed for those who list them.
+        generation: The catalog's generation when the victims were chosen; None for the current one.
 
     Raises:
         FormatError: A record can't be read: nothing was removed, since it might protect something.
         CorruptStateError: Likewise for a commit marker or a manifest.
         StatePrunedError: Likewise for a marker that has gone without a tombstone.
+        StoreReplacedError: It is another store than the one in which they were chosen, or becomes one meanwhile.
         StorageError: The storage failed; the next prune goes on where this one stopped.
 
     Each of them may also come when the states are removed already (a record was damaged in this very moment): then a
@@ -122,7 +126,8 @@ def prune(
     # The victims are dead before anything is listed, so that a writer that chose one as its base and did not see the
     # tombstone has a session that P4 sees.
     wanted = set(victims)
-    listing = catalog.listing() if wanted else Listing()
+    generation = catalog.generation if generation is None else generation
+    listing = catalog.listing(generation=generation) if wanted else Listing()
     chosen = [key for key in listing.visible if key.state in wanted]
     spared = [key.state for key in chosen if key.state in listing.pins]
     unpinned = [key for key in chosen if key.state not in listing.pins]
@@ -133,7 +138,7 @@ def prune(
             sessions = _look_ahead(storage, catalog, shared, listing, unpinned)
         # What made the caller choose them, newer states, must be there to stay.
         storage.settle(VAULT)
-    removed = _removed(storage, unpinned, by=by, reason=reason)
+    removed = _removed(storage, catalog, listing, unpinned, by=by, reason=reason)
     gone = set(removed)
     spared += [key.state for key in unpinned if key not in gone]
     try:
@@ -177,10 +182,12 @@ def _look_ahead(
     return sessions
 
 
-def _removed(storage: Storage, states: list[StateKey], *, by: str, reason: str) -> list[StateKey]:
+def _removed(
+    storage: Storage, catalog: Catalog, listing: Listing, states: list[StateKey], *, by: str, reason: str
+) -> list[StateKey]:
     """P0; says in an error that some of the states may be gone."""
     try:
-        return remove_states(storage, states, by=by, reason=reason)
+        return remove_states(storage, states, by=by, reason=reason, check=partial(catalog.check_same, listing))
     except StateVaultError as error:
         names = enumerated([key.state for key in states])
         error.add_note(f"Some of these may be removed already: {names}. Remove them again to go on.")
@@ -231,6 +238,10 @@ def _sweep_once(
     seen = look_at_sessions(storage)
     sessions = [session.record for session in seen.readable]
     commits = catalog.commits()
+    try:
+        catalog.check_same(listing)
+    except StoreReplacedError as replaced:
+        raise OutdatedError(str(replaced)) from None
     # P6
     check_sessions(seen.unreadable, ended=dead.keys() | {key.state for key in commits})
     sheltered, needed = protect(catalog, shared, sessions=sessions, commits=commits, dead=dead, folders=folders)
@@ -263,9 +274,11 @@ def _data_of_the_dead(
         for damaged in unfinished.damaged:
             # It can't say any more to which folders it referred: a collection, which looks at all, finds them.
             _logger.warning("%s; what it referred to is left to a collection (gc)", damaged)
-        folders = sorted(unfinished.folders)
-        with ThreadPoolExecutor(_CONCURRENT_LISTS, "statevault-prune") as pool:
-            lists = run_all(pool, lambda folder: list(storage.list(state_prefix(folder))), folders)
+
+        def listed(folder: str) -> list[ObjectInfo]:
+            return list(storage.list(state_prefix(folder)))
+
+        lists = parallel_map(listed, sorted(unfinished.folders), workers=_CONCURRENT_LISTS, name="statevault-prune")
         found = [info for infos in lists for info in infos]
     return [info for info in found if folder_of(info.key) in dead and _is_ours(info)]
 

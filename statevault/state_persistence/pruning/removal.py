@@ -8,19 +8,20 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 
+from statevault.errors import StoreReplacedError
 from statevault.format.keys import PINS, StateKey, abort_key, commit_key, intent_key, parse_pin_keys
 from statevault.format.records import MAX_INTENT_STATES, AbortRecord, IntentRecord
-from statevault.state_persistence.concurrency.parallel import run_all
 from statevault.state_persistence.pruning.obstacles import check_sessions
 from statevault.state_persistence.records.catalog import Catalog
 from statevault.state_persistence.records.deadline import Deadline
 from statevault.state_persistence.records.sessions import Session, Sessions, look_at_sessions
 from statevault.state_persistence.records.tombstones import put_tombstone
 from statevault.storage import Storage
+from statevault.worker_pool import parallel_map
 
 __all__ = ["give_up_stale", "remove_states"]
 
@@ -28,7 +29,9 @@ _logger = logging.getLogger(__name__)
 _CONCURRENT_PUTS = 16
 
 
-def remove_states(storage: Storage, states: Iterable[StateKey], *, by: str, reason: str) -> list[StateKey]:
+def remove_states(
+    storage: Storage, states: Iterable[StateKey], *, by: str, reason: str, check: Callable[[], None] = lambda: None
+) -> list[StateKey]:
     """P0: put the tombstones of states, except of those that are pinned.
 
     Args:
@@ -36,22 +39,26 @@ def remove_states(storage: Storage, states: Iterable[StateKey], *, by: str, reas
         states: Visible states.
         by: Who removes them.
         reason: Why; kept in the tombstones.
+        check: Raises :class:`StoreReplacedError` if it is not the store any more in which they were chosen.
 
     Returns:
         Those that have their tombstone now.
 
     Raises:
+        StoreReplacedError: It is another store now: of the batch nothing was removed.
         StorageTimeoutError: A batch took more than a day.
         StorageError: A put failed. The intent stays if it was that of a tombstone, which may yet land.
     """
     left = iter(states)
     removed: list[StateKey] = []
     while batch := list(islice(left, MAX_INTENT_STATES)):
-        removed += _remove_batch(storage, batch, by=by, reason=reason)
+        removed += _remove_batch(storage, batch, by=by, reason=reason, check=check)
     return removed
 
 
-def _remove_batch(storage: Storage, states: Sequence[StateKey], *, by: str, reason: str) -> list[StateKey]:
+def _remove_batch(
+    storage: Storage, states: Sequence[StateKey], *, by: str, reason: str, check: Callable[[], None]
+) -> list[StateKey]:
     # First the intent, then the pins: somebody whose pin is not listed here has put it after, and sees the intent.
     deadline = Deadline()
     prune = secrets.token_hex(8)
@@ -59,9 +66,14 @@ def _remove_batch(storage: Storage, states: Sequence[StateKey], *, by: str, reas
     storage.put(intent_key(prune), intent.to_json())
     pinned = parse_pin_keys(info.key for info in storage.list(PINS))
     removed = [key for key in states if key.state not in pinned]
+    try:
+        check()
+    except StoreReplacedError:
+        storage.delete([intent_key(prune)])
+        raise
     deadline.check(f"the removal of states from {storage.url}")
-    with ThreadPoolExecutor(_CONCURRENT_PUTS, "statevault-remove") as pool:
-        run_all(pool, lambda key: put_tombstone(storage, key, by=by, reason=reason), removed)
+    bury = partial(put_tombstone, storage, by=by, reason=reason)
+    parallel_map(bury, removed, workers=_CONCURRENT_PUTS, name="statevault-remove")
     # Only now, and not after an error: whoever does not see the intent must see the tombstones.
     storage.delete([intent_key(prune)])
     return removed

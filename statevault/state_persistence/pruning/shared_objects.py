@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Self
@@ -19,10 +18,10 @@ from statevault.errors import CorruptStateError, StatePrunedError
 from statevault.format.keys import StateKey, folder_of
 from statevault.format.manifest import ObjectEntry
 from statevault.format.records import CommitRecord
-from statevault.state_persistence.concurrency.parallel import run_all
 from statevault.state_persistence.records.catalog import Catalog
 from statevault.state_persistence.restore.download import StateReader
 from statevault.storage import Storage
+from statevault.worker_pool import parallel_map
 
 __all__ = ["Share", "SharedObject", "SharedObjects"]
 
@@ -124,8 +123,7 @@ class SharedObjects:
         if len(missing) == 1:
             found[missing[0].state] = fetch(missing[0])
         elif missing:
-            with ThreadPoolExecutor(min(_READERS, len(missing)), "statevault-shares") as pool:
-                fetched = run_all(pool, fetch, missing)
+            fetched = parallel_map(fetch, missing, workers=_READERS, name="statevault-shares")
             found |= {record.state: shares for record, shares in zip(missing, fetched, strict=True)}
         return found
 

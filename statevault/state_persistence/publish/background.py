@@ -83,8 +83,10 @@ class BackgroundPublisher(Generic[R]):
             replaceable: Whether a newer job may take its place while it waits; its future then raises
                 :class:`SaveSupersededError`.
 
+        Where no thread can be had, as after the end of the main thread, it is published before this returns.
+
         Raises:
-            StateVaultError: The publisher is closed, or the system gives it no thread. `discard` was not called.
+            StateVaultError: The publisher is closed. `discard` was not called.
         """
         if self._pid != os.getpid():
             self._start_anew()  # a forked child: what runs and waits is its parent's, and so is the lock's state
@@ -94,13 +96,16 @@ class BackgroundPublisher(Generic[R]):
         with self._condition:
             if self._closed:
                 raise StateVaultError("the store is closed: make a new StateStore to save again")
-            if self._thread is None:
-                self._thread = self._started()
+            has_no_thread = self._thread is None and not self._start_thread()
+            if has_no_thread:
+                self._thread = threading.current_thread()
             superseded = [waiting for waiting in self._waiting if waiting.replaceable]
             self._waiting = deque(waiting for waiting in self._waiting if not waiting.replaceable)
             self._waiting.append(job)
         for old in superseded:
             old.supersede()
+        if has_no_thread:
+            self._run()
         return job.future
 
     def close(self, patience: Patience | None = None) -> None:
@@ -140,14 +145,15 @@ class BackgroundPublisher(Generic[R]):
             running = f"publishing a state that was begun {time.monotonic() - self._began_at:.0f} s ago"
             return f"{running}, and {len(self._waiting)} that wait" if self._waiting else running
 
-    def _started(self) -> threading.Thread:
+    def _start_thread(self) -> bool:
         # A daemon: whoever wants a save to survive the end of the process waits for it (close()).
         thread = threading.Thread(target=self._run, name="statevault-publish", daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:
-            raise StateVaultError(f"the state can't be published: {error}") from error
-        return thread
+        except RuntimeError:
+            return False
+        self._thread = thread
+        return True
 
     def _run(self) -> None:
         while True:

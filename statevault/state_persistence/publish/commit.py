@@ -6,7 +6,8 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -20,6 +21,7 @@ from statevault.errors import (
     SaveFencedError,
     StateExistsError,
     StorageError,
+    StoreReplacedError,
 )
 from statevault.format.keys import (
     MAX_SEQUENCE,
@@ -39,14 +41,14 @@ from statevault.format.records import (
 from statevault.state_persistence.concurrency.beside import Beside
 from statevault.state_persistence.content.chunk_encoding import Compression
 from statevault.state_persistence.publish.ending import end_save
-from statevault.state_persistence.publish.giving_up import drop_session, give_up
+from statevault.state_persistence.publish.giving_up import drop_session, give_up, own_keys
 from statevault.state_persistence.publish.names import StateNames
 from statevault.state_persistence.publish.reuse import Base
-from statevault.state_persistence.publish.upload import StateContent, check_objects, upload_files
-from statevault.state_persistence.records.catalog import Catalog
+from statevault.state_persistence.publish.upload import LostUploadError, StateContent, check_objects, upload_files
+from statevault.state_persistence.records.catalog import Catalog, Listing
 from statevault.state_persistence.records.deadline import Deadline
 from statevault.state_persistence.snapshot.snapshot import Snapshot
-from statevault.storage import Storage
+from statevault.storage import ObjectInfo, Storage
 
 __all__ = ["SaveRequest", "commit_snapshot", "writer_name"]
 
@@ -69,7 +71,7 @@ class SaveRequest:
         name: The state's name, if the caller wants a certain one.
         writer: Who saves, or copies.
         metadata: What the caller wants to find in ``StateInfo.metadata``.
-        find_base: Given the names of the visible states, oldest first: the one whose chunks need not be uploaded again.
+        find_base: Given what is there: the state whose chunks need not be uploaded again.
         author: Who saved the state at first, if it is a copy.
         compression: What is done to chunks where it pays.
     """
@@ -78,14 +80,14 @@ class SaveRequest:
     name: str | None
     writer: str
     metadata: Mapping[str, JsonValue]
-    find_base: Callable[[Sequence[StateKey]], Base | None] = lambda visible: None
+    find_base: Callable[[Listing], Base | None] = lambda listing: None
     author: str | None = None
     compression: Compression = Compression.ZSTD
 
 
 def commit_snapshot(
     storage: Storage, catalog: Catalog, names: StateNames, request: SaveRequest
-) -> tuple[CommitRecord, Manifest]:
+) -> tuple[CommitRecord, Base]:
     """Publish a snapshot as a committed state.
 
     Args:
@@ -95,34 +97,43 @@ def commit_snapshot(
         request: What is saved.
 
     Returns:
-        The commit marker and the manifest: the state is visible and stays so until retention takes it.
+        The commit marker, and what the state offers to the next save: it is visible and stays so until retention takes
+        it.
 
     Raises:
         StateExistsError: The name is or was that of a state.
         SaveFencedError: Again and again a prune took this writer for dead.
+        StoreReplacedError: Again and again the store was wiped meanwhile.
         StorageError: The storage failed. If the error came from the commit marker's own put, its notes say so: then
             the state, which is complete, may still become visible.
     """
+    left_over: list[str] = []
     for attempt in range(1, _TRIES_OF_NAMES + 1):
         try:
-            return _commit_once(storage, catalog, names, request)
+            return _commit_once(storage, catalog, names, request, left_over)
         except (SaveFencedError, StateExistsError) as error:
             if request.name is not None or attempt == _TRIES_OF_NAMES:
                 raise
             _logger.warning("%s; saving again under a new name", error)
+        except StoreReplacedError as error:
+            if attempt == _TRIES_OF_NAMES:
+                raise
+            _logger.warning("%s; saving again", error)
+            # What it had put may lie in the other store now, and be in its own way.
+            left_over = [] if request.name is None else own_keys(request.name, request.snapshot)
     raise AssertionError("the last try returns or raises")
 
 
 def _commit_once(
-    storage: Storage, catalog: Catalog, names: StateNames, request: SaveRequest
-) -> tuple[CommitRecord, Manifest]:
+    storage: Storage, catalog: Catalog, names: StateNames, request: SaveRequest, left_over: list[str]
+) -> tuple[CommitRecord, Base]:
     deadline = Deadline()
     # Step 1: the place in the order of states, and the base.
-    listing = catalog.listing(making=True)
+    listing = catalog.listing(writer=request.writer)
     if listing.last_sequence >= MAX_SEQUENCE:
         raise FormatError(f"{storage.url} has a state with the last sequence number there is: use a new store")
     key = StateKey(listing.last_sequence + 1, _choose_name(listing.names, names, request))
-    base = request.find_base(listing.visible)
+    base = request.find_base(listing)
     # Step 2: the session, before any data: a prune that lists data after it also lists the session, and keeps what the
     # base needs.
     session = SessionRecord(
@@ -136,7 +147,7 @@ def _commit_once(
     may_clash = request.name is not None or not names.are_fine
     if may_clash:
         try:
-            _check_still_free(storage, catalog, key)
+            _check_still_free(storage, catalog, key, left_over)
         except Exception:
             # Nothing else was put yet, and what lies there may be somebody's.
             drop_session(storage, session)
@@ -154,16 +165,22 @@ def _commit_once(
             compression=request.compression,
         )
         put_manifest = partial(_put_manifest, storage, key, content, request, base)
-        if may_clash:
-            # Another writer of the name is noticed by what it has put, its manifest too: that must still be its own.
-            check_objects(storage, key.state, content)
-            record, manifest = put_manifest()
-        else:
-            record, manifest = _put_beside_check(storage, key, content, put_manifest)
+        # As late as that takes no time of its own: is it still the store in which all this was put?
+        with Beside(partial(catalog.check_same, listing), "statevault-ids") as same:
+            if may_clash:
+                # Another writer of the name is noticed by what it has put, its manifest too: that must be its own.
+                seen = check_objects(storage, key.state, content)
+                record, manifest = put_manifest()
+            else:
+                seen, (record, manifest) = _put_beside_check(storage, key, content, put_manifest)
+            same.result()
         marker = _checked_marker(record)
         deadline.check(f"the save of {key.state!r} to {storage.url}")
     except Exception as error:
-        give_up(storage, session, request.snapshot, error)
+        replaced = _replaced(catalog, listing, error)
+        give_up(storage, session, request.snapshot, replaced or error, may_clash=may_clash)
+        if replaced is not None:
+            raise replaced from error
         raise
     # Step 5: with this put the state exists. Nothing it needs may come after.
     _put_marker(storage, key, marker)
@@ -177,23 +194,33 @@ def _commit_once(
         record.new_size,
         deadline.elapsed_s,
     )
-    return record, manifest
+    return record, Base.of(manifest, ids=listing.ids, seen=content.reused | seen)
+
+
+def _replaced(catalog: Catalog, listing: Listing, error: Exception) -> StoreReplacedError | None:
+    """That the store was wiped meanwhile, if that is why what was put is not there, or something else is."""
+    if isinstance(error, LostUploadError | StateExistsError):
+        with suppress(StorageError):
+            try:
+                catalog.check_same(listing)
+            except StoreReplacedError as replaced:
+                return replaced
+    return None
 
 
 def _put_beside_check(
     storage: Storage, key: StateKey, content: StateContent, put_manifest: Callable[[], tuple[CommitRecord, Manifest]]
-) -> tuple[CommitRecord, Manifest]:
+) -> tuple[dict[str, ObjectInfo], tuple[CommitRecord, Manifest]]:
     """Check what was put, and put the manifest meanwhile, which is nobody else's."""
     check = partial(check_objects, storage, key.state, content, ignored=manifest_key(key.state))
     with Beside(check, "statevault-check") as checked:
         try:
-            record, manifest = put_manifest()
+            made = put_manifest()
         except Exception:
             # If both fail: whose folder it is decides what may be taken back.
             checked.result()
             raise
-        checked.result()
-    return record, manifest
+        return checked.result(), made
 
 
 def _choose_name(taken: set[str], names: StateNames, request: SaveRequest) -> str:
@@ -212,10 +239,16 @@ def _put_session(storage: Storage, session: SessionRecord) -> None:
         raise StateExistsError(f"another writer is saving {session.state!r} to {storage.url}") from None
 
 
-def _check_still_free(storage: Storage, catalog: Catalog, key: StateKey) -> None:
+def _check_still_free(storage: Storage, catalog: Catalog, key: StateKey, left_over: list[str]) -> None:
     """Look once more, behind the session, whether nobody else has the name.
 
     Another writer may have chosen it as well and have ended, well or not, before this one put its session.
+
+    Args:
+        storage: The store's objects.
+        catalog: The store's states.
+        key: The state.
+        left_over: What an earlier try of this save has put under the name. It goes, now that the name is its own.
 
     Raises:
         SaveFencedError: A prune has given up a save of that name.
@@ -226,6 +259,8 @@ def _check_still_free(storage: Storage, catalog: Catalog, key: StateKey) -> None
         raise SaveFencedError(f"a save of {key.state!r} to {storage.url} was given up by a prune: choose another name")
     if any(other.state == key.state for other in (*listing.commits, *listing.tombstones)):
         raise StateExistsError(f"another writer has saved {key.state!r} to {storage.url}: names are never used twice")
+    if left_over:
+        storage.delete(left_over)
     if next(iter(storage.list(state_prefix(key.state))), None) is not None:
         raise StateExistsError(f"files lie in {storage.path(key.state)} already: choose another name")
 

@@ -6,13 +6,13 @@ Memory is bounded whatever the size of a file: chunks are made a few ahead of th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 from statevault.format.manifest import Chunk
 from statevault.state_persistence.content.chunk_encoding import Compression
 from statevault.state_persistence.content.file_content import EncodedChunk, StateFile
 from statevault.state_persistence.publish.reuse import looked_at_first
 from statevault.storage import Buffer
+from statevault.worker_pool import WorkerPool
 
 __all__ = ["FileBody"]
 
@@ -25,7 +25,7 @@ class FileBody:
         compression: What is done to its new chunks.
     """
 
-    def __init__(self, file: StateFile, encoders: ThreadPoolExecutor) -> None:
+    def __init__(self, file: StateFile, encoders: WorkerPool) -> None:
         self.file = file
         self.compression = Compression.NONE
         self._content = file.content(encoders)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
 from statevault.errors import InvalidNameError
-from statevault.state_persistence.concurrency.parallel import map_ordered
 from statevault.state_persistence.content.chunk_encoding import Compression
 from statevault.state_persistence.publish.file_body import FileBody
 from statevault.state_persistence.publish.object_names import ObjectName
 from statevault.storage import Buffer
+from statevault.worker_pool import WorkerPool
 
 __all__ = ["MIN_PACKED_FILES", "PACK_SIZE", "SMALL_SIZE", "NewObject", "plan_objects"]
 
@@ -39,7 +38,7 @@ class NewObject:
 
     key: str
     files: Sequence[FileBody]
-    gatherers: ThreadPoolExecutor
+    gatherers: WorkerPool
 
     @property
     def size(self) -> int:
@@ -49,7 +48,7 @@ class NewObject:
     def __iter__(self) -> Iterator[Buffer]:
         if len(self.files) == 1:
             return iter(self.files[0])
-        encoded = map_ordered(self.gatherers, lambda body: list(body.encoded()), self.files, ahead=_FILES_AHEAD)
+        encoded = self.gatherers.map_ordered(lambda body: list(body.encoded()), self.files, ahead=_FILES_AHEAD)
         return chain.from_iterable(body.taken(chunks) for body, chunks in zip(self.files, encoded, strict=True))
 
 
@@ -57,7 +56,7 @@ def plan_objects(
     state: str,
     bodies: Sequence[FileBody],
     names: Mapping[str, ObjectName],
-    gatherers: ThreadPoolExecutor,
+    gatherers: WorkerPool,
     *,
     compression: Compression,
 ) -> list[NewObject]:

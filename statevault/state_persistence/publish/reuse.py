@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Self
 
-from statevault.format.keys import StateKey, folder_of
+from statevault.format.keys import StateKey, commit_key, folder_of
 from statevault.format.manifest import Chunk, Manifest, ObjectEntry
+from statevault.state_persistence.records.catalog import Listing
+from statevault.state_persistence.restore.download import StateReader
+from statevault.storage import ObjectInfo
 
 __all__ = [
     "LOOKED_AT_FIRST",
@@ -42,26 +46,59 @@ LOOKED_AT_FIRST = 64
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A committed state whose chunks may be reused.
+    """A committed state whose chunks may be reused, as long as it is what it was (``docs/format.md``, section 13).
 
     Attributes:
         key: The state.
         objects: The objects that its chunks lie in, in its own folder or in those of older states.
         chunks: Its chunks by their digest. Equal digests mean equal bytes: BLAKE3 is collision resistant.
+        ids: What its store was known by.
+        marker: Its commit marker, as a LIST had told before it was read; None where it was not read.
+        seen: Its objects, as LISTs have told behind their put; none where they were not put by this process.
     """
 
     key: StateKey
     objects: tuple[ObjectEntry, ...]
     chunks: dict[bytes, Chunk]
+    ids: frozenset[str]
+    marker: ObjectInfo | None
+    seen: Mapping[str, ObjectInfo]
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Self:
+    def of(
+        cls,
+        manifest: Manifest,
+        *,
+        ids: frozenset[str],
+        marker: ObjectInfo | None = None,
+        seen: Mapping[str, ObjectInfo] = MappingProxyType({}),
+    ) -> Self:
         """What the manifest of a committed state offers."""
         chunks: dict[bytes, Chunk] = {}
         for file in manifest.files:
             for chunk in file.chunks:
                 chunks.setdefault(chunk.digest, chunk)
-        return cls(StateKey(manifest.sequence, manifest.state), tuple(manifest.objects), chunks)
+        key = StateKey(manifest.sequence, manifest.state)
+        return cls(key, tuple(manifest.objects), chunks, ids, marker, seen)
+
+    @classmethod
+    def read(cls, reader: StateReader) -> Self:
+        """What a state offers that was read."""
+        return cls.of(reader.manifest, ids=reader.ids, marker=reader.marker)
+
+    def is_still_there(self, listing: Listing) -> bool:
+        """Whether it is visible, in the store in which it was known, with the marker that was read."""
+        if self.ids and self.ids.isdisjoint(listing.ids):
+            return False
+        if self.marker is not None and listing.objects.get(commit_key(*self.key)) != self.marker:
+            return False
+        return self.key in listing.visible
+
+    def holds(self, index: int, found: Mapping[str, ObjectInfo]) -> bool:
+        """Whether one of its objects is there in full, by what LISTs tell."""
+        entry = self.objects[index]
+        info = found.get(entry.key)
+        return info is not None and info.size == entry.size and self.seen.get(entry.key, info) == info
 
 
 def looked_at_first(sizes: Sequence[int]) -> list[int]:

@@ -5,27 +5,30 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from statevault.errors import StateExistsError, StorageError
 from statevault.format.keys import folder_of, state_prefix
 from statevault.format.manifest import DirectoryEntry, FileEntry, ObjectEntry, file_flags
-from statevault.state_persistence.concurrency.parallel import run_all
 from statevault.state_persistence.content.chunk_encoding import Compression
 from statevault.state_persistence.publish.file_body import FileBody
 from statevault.state_persistence.publish.new_objects import NewObject, plan_objects
 from statevault.state_persistence.publish.object_names import object_names
 from statevault.state_persistence.publish.reuse import Base, worth_reusing
 from statevault.state_persistence.snapshot.snapshot import Snapshot
-from statevault.storage import Storage
+from statevault.storage import ObjectInfo, Storage
+from statevault.worker_pool import WorkerPool, results_of
 
-__all__ = ["StateContent", "check_objects", "object_keys", "upload_files"]
+__all__ = ["LostUploadError", "StateContent", "check_objects", "object_keys", "upload_files"]
 
 _logger = logging.getLogger(__name__)
 _CONCURRENT_FILES = 8
 _CONCURRENT_BIG_OBJECTS = 1
 _BIG_OBJECT = 8 * 1024**2
+
+
+class LostUploadError(StorageError):
+    """What was put is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class StateContent:
         directories: Its folders without files.
         new: The objects that were uploaded for it.
         reuses: Names of the other states in whose folders some of the objects lie, sorted.
+        reused: Its objects that lie there, as LISTs have told.
     """
 
     objects: list[ObjectEntry]
@@ -45,6 +49,7 @@ class StateContent:
     directories: list[DirectoryEntry]
     new: list[ObjectEntry]
     reuses: list[str]
+    reused: dict[str, ObjectInfo]
 
     @property
     def new_size(self) -> int:
@@ -76,10 +81,10 @@ def upload_files(
         StorageError: A put failed.
     """
     with (
-        ThreadPoolExecutor(os.cpu_count() or 1, "statevault-encode") as encoders,
-        ThreadPoolExecutor(_CONCURRENT_BIG_OBJECTS, "statevault-upload-big") as big,
-        ThreadPoolExecutor(_CONCURRENT_FILES, "statevault-upload") as small,
-        ThreadPoolExecutor(_CONCURRENT_FILES, "statevault-gather") as gatherers,
+        WorkerPool(os.cpu_count() or 1, "statevault-encode") as encoders,
+        WorkerPool(_CONCURRENT_BIG_OBJECTS, "statevault-upload-big") as big,
+        WorkerPool(_CONCURRENT_FILES, "statevault-upload") as small,
+        WorkerPool(_CONCURRENT_FILES, "statevault-gather") as gatherers,
     ):
         files = [FileBody(file, encoders) for file in snapshot.files if file.size]
         reused = _reuse(storage, files, base, base_is_gone, small)
@@ -92,7 +97,8 @@ def upload_files(
             return ObjectEntry(planned.key, storage.put(planned.key, planned))
 
         # A big object is sent in several large parts at once, so that one of them fills the wire, and the memory.
-        new = run_all(lambda planned: big if planned.size >= _BIG_OBJECT else small, upload, objects)
+        pools = (big if planned.size >= _BIG_OBJECT else small for planned in objects)
+        new = results_of(pool.submit(upload, planned) for pool, planned in zip(pools, objects, strict=True))
     return _content(snapshot, files, objects, new, reused)
 
 
@@ -101,7 +107,7 @@ def _content(
     files: list[FileBody],
     objects: list[NewObject],
     new: list[ObjectEntry],
-    reused: Mapping[int, ObjectEntry],
+    reused: Mapping[int, ObjectInfo],
 ) -> StateContent:
     """Say where everything lies, once it was put."""
     own = _places(objects)
@@ -111,7 +117,7 @@ def _content(
         for body in files
     }
     return StateContent(
-        objects=[*new, *reused.values()],
+        objects=[*new, *(ObjectEntry(info.key, info.size) for info in reused.values())],
         files=[
             FileEntry(
                 file.component,
@@ -128,7 +134,8 @@ def _content(
         ],
         directories=[DirectoryEntry(component, path) for component, path in snapshot.directories],
         new=new,
-        reuses=sorted({folder_of(entry.key) for entry in reused.values()}),
+        reuses=sorted({folder_of(info.key) for info in reused.values()}),
+        reused={info.key: info for info in reused.values()},
     )
 
 
@@ -148,42 +155,48 @@ def _reuse(
     files: list[FileBody],
     base: Base | None,
     base_is_gone: Callable[[], bool],
-    pool: ThreadPoolExecutor,
-) -> dict[int, ObjectEntry]:
-    """Find what the base has of the files; the objects of the base that are referred to, by their index there."""
+    pool: WorkerPool,
+) -> dict[int, ObjectInfo]:
+    """Find what the base has of the files: its objects that are referred to, as LISTs tell, by their index there."""
     wanted = [] if base is None else [chunk for body in files for chunk in body.find(base.chunks)]
     if base is None or not wanted:
         return {}
     folders = {folder_of(base.objects[chunk.object].key) for chunk in wanted}
     # Looks that need not wait for each other, far from the storage.
     gone = pool.submit(base_is_gone)
-    listings = run_all(pool, lambda folder: list(storage.list(state_prefix(folder))), sorted(folders))
+    listings = pool.map_all(lambda folder: list(storage.list(state_prefix(folder))), sorted(folders))
+    found = {info.key: info for listing in listings for info in listing}
     if gone.result():
         _logger.info("%s was removed meanwhile: what it has is uploaded again", base.key.state)
         intact = set()
     else:
-        sizes = {info.key: info.size for listing in listings for info in listing}
-        intact = _intact(storage, base, {chunk.object for chunk in wanted}, sizes)
+        intact = _intact(storage, base, {chunk.object for chunk in wanted}, found)
     chosen = worth_reusing(base.objects, (chunk for chunk in wanted if chunk.object in intact))
     for body in files:
         body.reuse_only(chosen)
-    return {index: base.objects[index] for index in sorted(chosen)}
+    return {index: found[base.objects[index].key] for index in sorted(chosen)}
 
 
-def _intact(storage: Storage, base: Base, indices: set[int], sizes: Mapping[str, int]) -> set[int]:
-    """The objects of the base that are there in full, by the sizes that their folders are listed with.
+def _intact(storage: Storage, base: Base, indices: set[int], found: Mapping[str, ObjectInfo]) -> set[int]:
+    """The objects of the base that are there in full, as their folders are listed.
 
     No prune takes them while the session is there, but people and rules of a bucket may have: a state must not be
     acknowledged that refers to nothing.
     """
-    intact = {index for index in indices if sizes.get(base.objects[index].key) == base.objects[index].size}
+    intact = {index for index in indices if base.holds(index, found)}
     for index in sorted(indices - intact):
-        key = base.objects[index].key
+        key, size = base.objects[index]
+        if key not in found:
+            what = "lost"
+        elif found[key].size != size:
+            what = f"cut to {found[key].size} bytes"
+        else:
+            what = "another one than was put"
         _logger.warning(
             "%s of %s is %s: %s and older states that need it are damaged; what is still known of it is uploaded again",
             key,
             storage.url,
-            f"cut to {sizes[key]} bytes" if key in sizes else "lost",
+            what,
             base.key.state,
         )
     return intact
@@ -195,7 +208,7 @@ def object_keys(state: str, snapshot: Snapshot) -> list[str]:
     return [key for file in snapshot.files if file.size for key in names[file.logical_path].all_keys(state)]
 
 
-def check_objects(storage: Storage, state: str, content: StateContent, *, ignored: str = "") -> None:
+def check_objects(storage: Storage, state: str, content: StateContent, *, ignored: str = "") -> dict[str, ObjectInfo]:
     """Compare what :func:`upload_files` has put with what is there. A backend that lies must not get a commit marker.
 
     Args:
@@ -204,16 +217,24 @@ def check_objects(storage: Storage, state: str, content: StateContent, *, ignore
         content: What was put.
         ignored: A key of which nothing is known.
 
+    Returns:
+        What the LIST tells of the objects that were put.
+
     Raises:
         StateExistsError: Something else lies in the state's folder: another writer's, or somebody's own.
-        StorageError: Something is missing, or of another size.
+        LostUploadError: Something is missing, or of another size.
     """
-    found = {info.key: info.size for info in storage.list(state_prefix(state))}
+    found = {info.key: info for info in storage.list(state_prefix(state))}
     found.pop(ignored, None)
+    own = {}
     for entry in content.new:
-        if found.pop(entry.key, None) != entry.size:
-            raise StorageError(
-                f"{entry.key} was put into {storage.url} with {entry.size} bytes, and is not there so",
+        info = found.pop(entry.key, None)
+        if info is not None and info.size == entry.size:
+            own[entry.key] = info
+        else:
+            raise LostUploadError(
+                f"uploaded {entry.key} to {storage.url} with {entry.size} bytes, but the listing shows none or another "
+                "size",
                 transient=True,
                 url=storage.url,
                 key=entry.key,
@@ -223,3 +244,4 @@ def check_objects(storage: Storage, state: str, content: StateContent, *, ignore
             f"{next(iter(found))} is in the folder of the new state {state!r} in {storage.url} and not of it: another "
             "writer uses the name, or the folder is somebody's own. Take another name"
         )
+    return own

@@ -1,15 +1,17 @@
 """Which states are in a store.
 
-A state is visible if its commit marker is there and its tombstone is not. Markers are immutable and names are
-never used twice, so that a marker that was read once is never read again; what is visible is asked anew each time.
+A state is visible if its commit marker is there and its tombstone is not. Markers are immutable and names are never
+used twice, so that a marker that was read once is not read again: as long as it is the same store, and LIST shows the
+same object (``docs/format.md``, section 13). What is visible is asked anew each time.
 """
 
 from __future__ import annotations
 
+import logging
+import secrets
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from statevault.codecs import digest
@@ -20,29 +22,35 @@ from statevault.errors import (
     StateNotFoundError,
     StatePrunedError,
     StorageError,
+    StoreReplacedError,
     UnsupportedVersionError,
 )
 from statevault.format.keys import (
     ABORTS,
     COMMITS,
     FORMAT_KEY,
+    IDS,
     SESSIONS,
     TOMBSTONES,
     VAULT,
     StateKey,
     commit_key,
+    id_key,
+    parse_ids,
     parse_pin_keys,
     parse_state_keys,
     tombstone_key,
 )
-from statevault.format.records import MAX_RECORD_SIZE, CommitRecord, FormatRecord
+from statevault.format.records import MAX_RECORD_SIZE, CommitRecord, FormatRecord, IdRecord
 from statevault.state_persistence.concurrency.beside import Beside
 from statevault.state_persistence.records.packed_markers import PackedMarkers, storage_clock
 from statevault.state_persistence.records.tombstones import how_it_ended
 from statevault.storage import ObjectInfo, Storage
+from statevault.worker_pool import parallel_map
 
 __all__ = ["SETTLED_AFTER", "Catalog", "Listing"]
 
+_logger = logging.getLogger(__name__)
 _READERS = 16
 _OUR_FORMAT = FormatRecord().to_json()
 SETTLED_AFTER = timedelta(hours=1)
@@ -61,6 +69,7 @@ class Listing:
         sessions: Names of all states with a session.
         aborts: Names of all states whose writer was taken for dead.
         pins: The names of the pins of each pinned state.
+        ids: What this store is known by; none, if only older versions have saved there.
         objects: All records as they lie there, by key.
     """
 
@@ -69,6 +78,7 @@ class Listing:
     sessions: frozenset[str] = frozenset()
     aborts: frozenset[str] = frozenset()
     pins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ids: frozenset[str] = frozenset()
     objects: Mapping[str, ObjectInfo] = field(default_factory=dict)
 
     @property
@@ -88,34 +98,52 @@ class Listing:
         return max((key.sequence for key in (*self.commits, *self.tombstones)), default=0)
 
 
-class _Reading(NamedTuple):
-    """How a marker was read.
+class _Marker(NamedTuple):
+    """A marker that was read from its own object.
 
     Attributes:
+        record: What it says.
+        info: What the LIST before had told of its object; None if none had.
         digest: Of its bytes, which are too many to be kept.
-        clock: To which instant the storage's clock had come before, at least.
+        clock: To which instant the storage's clock had come before, at least; None where the storage does not tell.
     """
 
+    record: CommitRecord
+    info: ObjectInfo | None
     digest: bytes
-    clock: datetime
+    clock: datetime | None
 
 
 class Catalog:
     """The committed states of one store.
 
     What :meth:`record` and :meth:`records` return was read from the markers' own objects. What the marker pack says of
-    others is kept apart from it, and given out by :meth:`records_to_show` only.
+    others is kept apart from it, and given out by :meth:`records_to_show` only. All that is remembered is of the store
+    that the last LIST has shown; where that is another one than before, it is forgotten.
+
+    Attributes:
+        generation: Grows whenever another store was found under the URL: the one before was wiped, or replaced.
     """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._markers: dict[StateKey, CommitRecord] = {}
-        self._readings: dict[StateKey, _Reading] = {}
-        self._packed = PackedMarkers(storage)
+        self._ids: frozenset[str] = frozenset()
         self._clock: datetime | None = None
         self._oversized: set[str] = set()
+        self._infos: Mapping[str, ObjectInfo] = {}
+        self.generation = 0
+        self._forget_all()
+
+    def _forget_all(self) -> None:
+        # New ones: a thread that is just reading a marker of the store that is no more notes it in the old ones.
+        self._markers: dict[StateKey, _Marker] = {}
+        self._packed = PackedMarkers(self._storage)
         self._format_is_known = False
-        self._listed: tuple[StateKey, ...] = ()
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """What the store is known by, as far as LISTs have told."""
+        return self._ids
 
     def check_format(self) -> bool:
         """Whether the root holds a store at all.
@@ -137,43 +165,90 @@ class Catalog:
         self._read_format(info)
         return True
 
-    def listing(self, *, making: bool = False) -> Listing:
+    def listing(self, *, writer: str | None = None, generation: int | None = None) -> Listing:
         """LIST all records.
 
         Args:
-            making: Write ``_vault/format.json`` where it is missing; its bytes are the same from every writer. Asked at
-                each save: somebody may have removed the folder under a running agent.
+            writer: Who is about to save: put ``_vault/format.json`` and an id where they are missing. Asked at each
+                save: somebody may have removed the folder under a running agent.
+            generation: The :attr:`generation` of the store that is meant; None for any.
 
         Raises:
+            StoreReplacedError: The store is of another generation.
             StorageError: The storage failed.
             FormatError: The store can't be read by this version, or is none, or has states but no ``format.json``.
         """
         infos = self._list()
-        keys = list(infos)
+        ids = parse_ids(infos)
+        if self._is_another(ids):
+            self._adopt(ids)
+        if generation is not None and self.generation != generation:
+            raise StoreReplacedError(
+                f"the store at {self._storage.url} was wiped, and may hold the states of another run: nothing was "
+                "removed; list its states and choose again"
+            )
+        self._ids |= ids
+        self._infos = infos
         self._oversized = {key for key, info in infos.items() if info.size > MAX_RECORD_SIZE}
         self._clock = storage_clock(infos.values())
         if FORMAT_KEY in infos:
             self._read_format(infos[FORMAT_KEY])
-        elif making:
+        elif writer is not None:
             self._storage.put(FORMAT_KEY, FormatRecord().to_json())
             self._format_is_known = True
-        elif any(key.startswith(COMMITS) for key in keys):
+        elif any(key.startswith(COMMITS) for key in infos):
             raise FormatError(
                 f"{self._storage.url} has states but has lost {FORMAT_KEY}: put a file with this line there, or save a "
                 f"state: {FormatRecord().model_dump_json()}"
             )
         else:
             return Listing()
-        listing = Listing(
-            commits=tuple(parse_state_keys(keys, COMMITS)),
-            tombstones=tuple(parse_state_keys(keys, TOMBSTONES)),
-            sessions=frozenset(key.removeprefix(SESSIONS) for key in keys if key.startswith(SESSIONS)),
-            aborts=frozenset(key.removeprefix(ABORTS) for key in keys if key.startswith(ABORTS)),
-            pins=parse_pin_keys(keys),
+        if writer is not None and not ids:
+            return self._identify(writer, infos)
+        return Listing(
+            commits=tuple(parse_state_keys(infos, COMMITS)),
+            tombstones=tuple(parse_state_keys(infos, TOMBSTONES)),
+            sessions=frozenset(key.removeprefix(SESSIONS) for key in infos if key.startswith(SESSIONS)),
+            aborts=frozenset(key.removeprefix(ABORTS) for key in infos if key.startswith(ABORTS)),
+            pins=parse_pin_keys(infos),
+            ids=ids,
             objects=infos,
         )
-        self._listed = listing.commits
-        return listing
+
+    def check_same(self, listing: Listing) -> None:
+        """LIST the ids, and check that it is still the store of an earlier LIST.
+
+        Raises:
+            StoreReplacedError: It is another one.
+            StorageError: The storage failed.
+        """
+        ids = parse_ids(info.key for info in self._storage.list(IDS))
+        if listing.ids and listing.ids.isdisjoint(ids):
+            raise StoreReplacedError(
+                f"the store at {self._storage.url} was wiped just now, and may hold the states of another run"
+            )
+
+    def _identify(self, writer: str, infos: Mapping[str, ObjectInfo]) -> Listing:
+        """Give the store an id, and LIST it again, so that what is listed is known to be of the store that has it."""
+        identity = secrets.token_hex(8)
+        self._storage.put(id_key(identity), IdRecord(id=identity, by=writer, at=datetime.now(UTC)).to_json())
+        self._ids |= {identity}
+        if any(key.startswith(VAULT) and key != FORMAT_KEY for key in infos):
+            return self.listing()
+        return Listing(ids=frozenset({identity}))
+
+    def _is_another(self, ids: frozenset[str]) -> bool:
+        return bool(self._ids) and self._ids.isdisjoint(ids)
+
+    def _adopt(self, ids: frozenset[str]) -> None:
+        _logger.warning(
+            "the store at %s was wiped%s: everything cached about it is dropped",
+            self._storage.url,
+            " and is used again" if ids else "",
+        )
+        self._forget_all()
+        self._ids = ids
+        self.generation += 1
 
     def damaged(self, names: Iterable[str]) -> set[str]:
         """Which of some states have a marker that can't be read; those that the last LIST did not show have none.
@@ -183,11 +258,14 @@ class Catalog:
             StorageError: The storage failed.
         """
         wanted = set(names)
-        return {key.state for key in self._read_missing(key for key in self._listed if key.state in wanted)}
+        keys = [key for key in parse_state_keys(self._infos, COMMITS) if key.state in wanted]
+        return {key.state for key, record in self._read_all(keys).items() if isinstance(record, CorruptStateError)}
 
     def commits(self) -> list[StateKey]:
         """LIST the commit markers alone: all states with one, oldest first."""
-        return parse_state_keys((info.key for info in self._storage.list(COMMITS)), COMMITS)
+        found = {info.key: info for info in self._storage.list(COMMITS)}
+        self._infos = {key: info for key, info in self._infos.items() if not key.startswith(COMMITS)} | found
+        return parse_state_keys(found, COMMITS)
 
     def record(self, key: StateKey) -> CommitRecord:
         """Read a commit marker.
@@ -198,11 +276,8 @@ class Catalog:
             UnsupportedVersionError: It was written by a newer version.
             StorageError: The storage failed.
         """
-        # Not asked for twice: a prune in another thread may forget it in between.
-        record = self._markers.get(key)
-        if record is None:
-            record = self._markers[key] = self._read(key)
-        return record
+        known = self._known(key)
+        return self._read(key) if known is None else known.record
 
     def records(self, keys: Iterable[StateKey]) -> list[CommitRecord | CorruptStateError]:
         """Read many markers, several at once; a state that was pruned meanwhile is left out.
@@ -211,9 +286,29 @@ class Catalog:
             In the order of `keys`; for a damaged marker the error.
         """
         keys = list(keys)
-        damaged = self._read_missing(keys)
-        found = (self._markers.get(key) or damaged.get(key) for key in keys)
-        return [record for record in found if record is not None]
+        found = self._read_all(keys)
+        return [found[key] for key in keys if key in found]
+
+    def stamp(self, key: StateKey) -> ObjectInfo | None:
+        """What the LIST before a marker was read had told of its object; None if that is not known."""
+        known = self._known(key)
+        return None if known is None else known.info
+
+    def is_unchanged(self, record: CommitRecord) -> bool:
+        """Whether a state is still there whose marker was read: neither removed, nor wiped and replaced by another one.
+
+        Raises:
+            StorageError: The storage failed.
+        """
+        key = StateKey(record.sequence, record.state)
+        if self.is_tombstoned(key):
+            return False
+        try:
+            return self._fetch(key)[0] == record
+        except StatePrunedError:
+            return False
+        except FormatError:
+            return True  # it is there, and damaged as well
 
     def records_to_show(self, listing: Listing) -> list[CommitRecord | CorruptStateError]:
         """Like :meth:`records` of the visible states, to tell people or a policy of them.
@@ -225,9 +320,8 @@ class Catalog:
         """
         keys = listing.visible
         packed = self._packed.records(self._unread(keys), listing.objects)
-        damaged = self._read_missing([key for key in keys if key not in packed])
-        found = (self._markers.get(key) or packed.get(key) or damaged.get(key) for key in keys)
-        return [record for record in found if record is not None]
+        found = packed | self._read_all(key for key in keys if key not in packed)
+        return [found[key] for key in keys if key in found]
 
     def packed(self, keys: Iterable[StateKey], listing: Listing) -> int:
         """How many of some markers the marker pack holds."""
@@ -240,19 +334,16 @@ class Catalog:
             key: The state.
             modified: When its object was stored, as a LIST tells now.
         """
-        reading = self._readings.get(key)
-        return reading is not None and modified <= reading.clock - SETTLED_AFTER
+        known = self._known(key)
+        return known is not None and known.clock is not None and modified <= known.clock - SETTLED_AFTER
 
     def stored(self, key: StateKey) -> bytes | None:
         """The bytes of a marker that was read; None if it was not, or if its writer lays them out differently."""
-        record, reading = self._markers.get(key), self._readings.get(key)
-        if record is None or reading is None:
+        known = self._known(key)
+        if known is None:
             return None
-        content = record.to_json()
-        if digest(content) == reading.digest:
-            return content
-        self._readings.pop(key, None)  # so that nobody tries in vain again
-        return None
+        content = known.record.to_json()
+        return content if digest(content) == known.digest else None
 
     def fetch(self, key: StateKey) -> bytes:
         """Read the bytes of a marker from its own object, whether it was read before or not.
@@ -263,32 +354,37 @@ class Catalog:
         """
         return self._fetch(key)[1]
 
+    def _known(self, key: StateKey) -> _Marker | None:
+        """A marker that was read, if it is of the very object that the last LIST has shown."""
+        known = self._markers.get(key)
+        return None if known is None or known.info != self._infos.get(commit_key(*key)) else known
+
     def _unread(self, keys: Iterable[StateKey]) -> list[StateKey]:
-        return [key for key in keys if key not in self._markers]
+        return [key for key in keys if self._known(key) is None]
 
-    def _read_missing(self, keys: Iterable[StateKey]) -> dict[StateKey, CorruptStateError]:
-        """Read those of some markers that were not read yet, several at once.
+    def _read_all(self, keys: Iterable[StateKey]) -> dict[StateKey, CommitRecord | CorruptStateError]:
+        """Read markers, several at once, those that are not known; states that were pruned meanwhile are left out."""
+        found: dict[StateKey, CommitRecord | CorruptStateError] = {}
+        missing = []
+        for key in keys:
+            if (known := self._known(key)) is not None:
+                found[key] = known.record
+            else:
+                missing.append(key)
 
-        Returns:
-            The errors of those that are damaged.
-        """
-        missing = self._unread(keys)
-        damaged: dict[StateKey, CorruptStateError] = {}
-
-        def fetch(key: StateKey) -> None:
+        def read(key: StateKey) -> None:
             try:
-                self._markers[key] = self._read(key)
+                found[key] = self._read(key)
             except StatePrunedError:
                 pass
             except CorruptStateError as error:
-                damaged[key] = error
+                found[key] = error
 
         if len(missing) == 1:
-            fetch(missing[0])
+            read(missing[0])
         elif missing:
-            with ThreadPoolExecutor(min(_READERS, len(missing)), "statevault-catalog") as pool:
-                list(pool.map(fetch, missing))
-        return damaged
+            parallel_map(read, missing, workers=_READERS, name="statevault-catalog")
+        return found
 
     def find(self, name: str) -> StateKey:
         """Find a visible state.
@@ -323,7 +419,6 @@ class Catalog:
         keys = list(keys)
         for key in keys:
             self._markers.pop(key, None)
-            self._readings.pop(key, None)
         self._packed.forget(keys)
 
     def _list(self) -> dict[str, ObjectInfo]:
@@ -352,10 +447,10 @@ class Catalog:
             self._format_is_known = True
 
     def _read(self, key: StateKey) -> CommitRecord:
-        clock = self._clock  # as it was before
+        # As they were before: what is read may be newer than what they tell, and is read again then.
+        markers, info, clock = self._markers, self._infos.get(commit_key(*key)), self._clock
         record, content = self._fetch(key)
-        if clock is not None:
-            self._readings[key] = _Reading(digest(content), clock)
+        markers[key] = _Marker(record, info, digest(content), clock)
         return record
 
     def _fetch(self, key: StateKey) -> tuple[CommitRecord, bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,10 +21,10 @@ from statevault.format.keys import (
 )
 from statevault.format.names import is_state_name
 from statevault.format.records import IntentRecord, Record, TombstoneRecord
-from statevault.state_persistence.concurrency.parallel import run_all
 from statevault.state_persistence.records.catalog import Listing
 from statevault.state_persistence.records.fetch import fetch_record
 from statevault.storage import ObjectInfo, Storage
+from statevault.worker_pool import WorkerPool
 
 __all__ = ["Damage", "look_for_damage"]
 
@@ -67,9 +66,9 @@ def look_for_damage(storage: Storage, listing: Listing) -> Damage:
         found = _read(storage, info, IntentRecord)
         return found if isinstance(found, str) else None
 
-    with ThreadPoolExecutor(_CONCURRENT_READS, "statevault-damage") as pool:
-        dead = run_all(pool, of_tombstone, [listing.objects[key] for key in tombstones])
-        announced = run_all(pool, of_intent, [listing.objects[key] for key in intents])
+    with WorkerPool(_CONCURRENT_READS, "statevault-damage") as pool:
+        dead = pool.map_all(of_tombstone, [listing.objects[key] for key in tombstones])
+        announced = pool.map_all(of_intent, [listing.objects[key] for key in intents])
     return Damage(_found(dead), _found(announced), tuple(_strays(listing)))
 
 

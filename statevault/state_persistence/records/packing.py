@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from statevault.errors import CorruptStateError, StatePrunedError, StateVaultError
 from statevault.format.keys import MARKER_PACK, StateKey, commit_key
 from statevault.format.marker_pack import MAX_PACK_SIZE, PackedMarker, microseconds
 from statevault.format.records import MAX_RECORD_SIZE
-from statevault.state_persistence.concurrency.parallel import run_all
 from statevault.state_persistence.records.catalog import SETTLED_AFTER, Catalog, Listing
 from statevault.state_persistence.records.packed_markers import seal_pack, storage_clock
 from statevault.storage import ObjectInfo, Storage
+from statevault.worker_pool import parallel_map
 
 __all__ = ["PackingRule", "pack_markers"]
 
@@ -126,5 +125,5 @@ def _fetched(catalog: Catalog, keys: Iterable[StateKey]) -> dict[StateKey, bytes
             return None
 
     keys = list(keys)
-    with ThreadPoolExecutor(_CONCURRENT_READS, "statevault-pack") as pool:
-        return dict(zip(keys, run_all(pool, fetch, keys), strict=True))
+    contents = parallel_map(fetch, keys, workers=_CONCURRENT_READS, name="statevault-pack")
+    return dict(zip(keys, contents, strict=True))

@@ -10,7 +10,6 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -28,11 +27,11 @@ from statevault.errors import (
 from statevault.format.keys import StateKey, folder_of, manifest_key
 from statevault.format.manifest import Chunk, FileEntry, Manifest
 from statevault.format.records import CommitRecord
-from statevault.state_persistence.concurrency.parallel import run_all
 from statevault.state_persistence.content.chunk_encoding import decode_chunk
 from statevault.state_persistence.records.catalog import Catalog
 from statevault.state_persistence.restore.reads import Read, place_of, plan_reads
 from statevault.storage import Buffer, Storage
+from statevault.worker_pool import parallel_map
 
 __all__ = ["StateReader"]
 
@@ -56,6 +55,12 @@ class _ReadMemory(threading.local):
 class StateReader:
     """Reads the files of one committed state.
 
+    Attributes:
+        record: Its commit marker.
+        manifest: Its manifest.
+        ids: What its store was known by.
+        marker: Its commit marker, as a LIST had told before it was read; None if that is not known.
+
     Raises:
         CorruptStateError: The manifest is missing or damaged.
         StatePrunedError: The state was removed meanwhile.
@@ -66,7 +71,8 @@ class StateReader:
     def __init__(self, storage: Storage, catalog: Catalog, record: CommitRecord) -> None:
         self._storage = storage
         self._catalog = catalog
-        self._key = StateKey(record.sequence, record.state)
+        self.ids = catalog.ids
+        self.marker = catalog.stamp(StateKey(record.sequence, record.state))
         self.record = record
         self.manifest = self._read_manifest()
 
@@ -109,8 +115,7 @@ class StateReader:
                 if on_progress is not None:
                     on_progress(chunk.size)
 
-        with ThreadPoolExecutor(_CONCURRENT_READS, "statevault-download") as pool:
-            run_all(pool, perform, plan_reads(files))
+        parallel_map(perform, plan_reads(files), workers=_CONCURRENT_READS, name="statevault-download")
 
     def verify(self, *, on_progress: Callable[[int], None] | None = None) -> None:
         """Check every byte of the state.
@@ -164,14 +169,14 @@ class StateReader:
         key = manifest_key(self.record.state)
         stored = self._get(key, 0, reference.length)
         if digest(stored).hex() != reference.digest:
-            raise CorruptStateError(f"{self._where(key)} does not match the digest in its commit marker")
+            raise self._damaged(f"{self._where(key)} does not match the digest in its commit marker")
         try:
             packed = decompress_chunk(stored, size=reference.size)
             manifest = Manifest.unpack(packed, where=self._where(key))
         except UnsupportedVersionError:
             raise
         except (CorruptStateError, FormatError) as error:
-            raise CorruptStateError(f"the state {self.record.state!r} is damaged: {error}") from None
+            raise self._damaged(f"the state {self.record.state!r} is damaged: {error}") from None
         expected = (self.record.state, self.record.sequence, self.record.size, self.record.components)
         if (manifest.state, manifest.sequence, manifest.size, manifest.components) != expected:
             raise CorruptStateError(f"{self._where(key)} is not the one that its commit marker describes")
@@ -209,15 +214,16 @@ class StateReader:
 
         Raises:
             CorruptStateError: That is not it.
+            StatePrunedError: The state was removed meanwhile.
         """
         where = f"{path!r} of the state {self.record.state!r}"
         try:
             content = decode_chunk(stored, chunk.encoding, size=chunk.size)
         except CorruptStateError as error:
-            raise CorruptStateError(f"{where} is damaged: {error}") from None
+            raise self._damaged(f"{where} is damaged: {error}") from None
         if digest(content) != chunk.digest:
             object_key = self.manifest.objects[chunk.object].key
-            raise CorruptStateError(
+            raise self._damaged(
                 f"{where} is damaged: {chunk.stored} bytes at {chunk.offset} of {self._where(object_key)} "
                 "do not match their digest"
             )
@@ -241,7 +247,7 @@ class StateReader:
         except StorageError:
             # A connection that broke, or an object that was cut short: its size tells which.
             if self._size(key) < end:
-                raise CorruptStateError(
+                raise self._damaged(
                     f"the state {self.record.state!r} is damaged: {self._where(key)} has fewer than {end} bytes"
                 ) from None
             raise
@@ -253,10 +259,14 @@ class StateReader:
             raise self._missing(key) from None
 
     def _missing(self, key: str) -> CorruptStateError | StatePrunedError:
-        # Only now: a tombstone that was written after the state was found explains the missing object.
-        if self._catalog.is_tombstoned(self._key):
-            return StatePrunedError(f"the state {self.record.state!r} was removed from {self._storage.url} meanwhile")
-        return CorruptStateError(f"the state {self.record.state!r} is damaged: {self._where(key)} is missing")
+        return self._damaged(f"the state {self.record.state!r} is damaged: {self._where(key)} is missing")
+
+    def _damaged(self, how: str) -> CorruptStateError | StatePrunedError:
+        """The error for what is not as the manifest says."""
+        # Only now: what explains it may have come after the state was found.
+        if self._catalog.is_unchanged(self.record):
+            return CorruptStateError(how)
+        return StatePrunedError(f"the state {self.record.state!r} was removed from {self._storage.url} meanwhile")
 
     def _where(self, key: str) -> str:
         return f"{key} of {self._storage.url}"

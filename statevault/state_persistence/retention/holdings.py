@@ -14,7 +14,10 @@ from typing import NamedTuple, Protocol
 
 from statevault.state_persistence.info import StateInfo
 
-__all__ = ["DatedState", "Holdings", "Sizes"]
+__all__ = ["DatedState", "Holdings", "Sizes", "in_utc"]
+
+_FIRST_STATE = datetime(2020, 1, 1, tzinfo=UTC)
+"""No state is as old as that. Clocks that are not set begin in 1970, 1980 or 2000, or fall back by 20 years (GPS)."""
 
 
 class Sizes(Protocol):
@@ -41,7 +44,7 @@ class DatedState(NamedTuple):
     @property
     def time(self) -> datetime:
         """When it was saved at the earliest (UTC)."""
-        return self.by.created_at.astimezone(UTC)
+        return in_utc(self.by.created_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +94,20 @@ class Holdings:
     def ahead(self) -> tuple[StateInfo, ...]:
         """The states whose clock was ahead of `now`: nobody knows their age."""
         return tuple(state for state in self.states if state.created_at > self.now)
+
+    def unset(self) -> tuple[StateInfo, ...]:
+        """The states whose clock was not set: they may be any amount younger than :meth:`dated` says.
+
+        None where the clock is not set now, either: a clock that began anew understates how much time has passed.
+        """
+        if self.now < _FIRST_STATE:
+            return ()
+        return tuple(state for state in self.states if state.created_at < _FIRST_STATE)
+
+
+def in_utc(moment: datetime) -> datetime:
+    """A moment in UTC; at the edge of the calendar, where UTC has no time for it, as if it were."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return moment.replace(tzinfo=UTC)

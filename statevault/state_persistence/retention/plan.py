@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 
 from statevault.state_persistence.info import StateInfo
 from statevault.state_persistence.retention.holdings import Holdings
-from statevault.state_persistence.retention.policies import RetentionPolicy
+from statevault.state_persistence.retention.policies import CannotJudge, RetentionPolicy, judged
 
 __all__ = ["Decision", "RetentionPlan", "plan_retention", "protections"]
 
@@ -39,9 +39,12 @@ class RetentionPlan:
 
     Attributes:
         decisions: One for each state, oldest first.
+        problems: Why a policy could judge none of the states, such as a metric that no state has. What it might have
+            kept stays.
     """
 
     decisions: tuple[Decision, ...]
+    problems: tuple[CannotJudge, ...] = ()
 
     @property
     def kept(self) -> tuple[StateInfo, ...]:
@@ -78,15 +81,13 @@ def plan_retention(
             the same.
 
     Raises:
+        TypeError: What the policy returns is no mapping of names to reasons.
         ValueError: The policy wants to keep a state that it was not shown: with a name misspelt, another one would go.
     """
     matching = tuple(state for state in holdings.states if fnmatchcase(state.name, pattern))
-    chosen = policy.keep(replace(holdings, states=matching))
-    unknown = set(chosen) - {state.name for state in matching}
-    if unknown:
-        raise ValueError(f"{policy!r} keeps {sorted(unknown)}, which it was not shown; it must return names of states")
+    verdict = judged(policy, replace(holdings, states=matching))
     reasons: dict[str, list[str]] = {state.name: [] for state in holdings.states}
-    for name, reason in chosen.items():
+    for name, reason in verdict.items():
         reasons[name].append(reason)
     protected = protections(
         reversed(holdings.states), pinned=pinned, resumed_from=resumed_from, may_remove_newest=may_remove_newest
@@ -98,7 +99,8 @@ def plan_retention(
         if not fnmatchcase(state.name, pattern):
             reasons[state.name].append(f"its name does not match {pattern!r}")
     return RetentionPlan(
-        tuple(Decision(state, bool(reasons[state.name]), tuple(reasons[state.name])) for state in holdings.states)
+        tuple(Decision(state, bool(reasons[state.name]), tuple(reasons[state.name])) for state in holdings.states),
+        verdict.problems,
     )
 
 

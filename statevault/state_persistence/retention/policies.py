@@ -1,19 +1,19 @@
-"""What a retention policy is, and those that go by the order, the results and the sizes of states."""
+"""What a retention policy is and what it answers, and those that go by the order and the sizes of states."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Literal, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Protocol, Self, runtime_checkable
 
-from pydantic import JsonValue
-
-from statevault.state_persistence.info import StateInfo
 from statevault.state_persistence.retention.holdings import Holdings
+from statevault.state_persistence.whole_numbers import whole_number
 
-__all__ = ["KeepBest", "KeepLatest", "KeepWithinSize", "RetentionPolicy", "check_count"]
+__all__ = ["CannotJudge", "KeepLatest", "KeepWithinSize", "RetentionPolicy", "Verdict", "judged"]
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @runtime_checkable
@@ -27,8 +27,87 @@ class RetentionPolicy(Protocol):
             holdings: The states to choose from.
 
         Returns:
-            The reason to keep each, by name. States that are not in it have no reason to stay.
+            The reason to keep each, by name. States that are not in it have no reason to stay. A policy that can't
+            judge says so with a :class:`Verdict`.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class CannotJudge:
+    """Why a policy could not judge a single state.
+
+    Attributes:
+        policy: The policy.
+        why: What it lacks. The same words as long as nothing changes: a keeper logs each problem once.
+        hint: What may help.
+    """
+
+    policy: RetentionPolicy = field(compare=False)
+    why: str
+    hint: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.why}. {self.hint}" if self.hint else self.why
+
+
+class Verdict(dict[str, str]):
+    """What a policy answers: the reason to keep each state, by name, and which states it can't judge.
+
+    Unjudged states are in the mapping too, so that code which only reads the mapping removes none of them. Policies
+    combine by three-valued logic: :class:`KeepAny` removes a state that all of its policies are certain to remove,
+    :class:`KeepAll` one that any of them is.
+
+    Args:
+        kept: The reason to keep each state, by name.
+        unjudged: Why others could not be judged, by name.
+        problems: Why a policy could judge none of the states.
+
+    Attributes:
+        unjudged: The names of the states that are in it only because they could not be judged.
+        problems: As given, each once.
+    """
+
+    __slots__ = ("problems", "unjudged")
+
+    def __init__(
+        self, kept: Mapping[str, str] = _NONE, unjudged: Mapping[str, str] = _NONE, problems: Iterable[CannotJudge] = ()
+    ) -> None:
+        super().__init__({**unjudged, **kept})
+        self.unjudged = frozenset(unjudged) - kept.keys()
+        self.problems = tuple(dict.fromkeys(problems))
+
+    @classmethod
+    def cannot_judge(cls, policy: RetentionPolicy, holdings: Holdings, why: str, hint: str = "") -> Self:
+        """The verdict of a policy that can't judge any state: all of them stay.
+
+        Args:
+            policy: The policy.
+            holdings: The states that it was shown.
+            why: What it lacks.
+            hint: What may help.
+        """
+        reasons = {state.name: f"can't be judged: {why}" for state in holdings.states}
+        return cls(unjudged=reasons, problems=[CannotJudge(policy, why, hint)] if reasons else ())
+
+
+def judged(policy: RetentionPolicy, holdings: Holdings) -> Verdict:
+    """Ask a policy, and check its answer.
+
+    Raises:
+        TypeError: Its answer is no mapping of names to reasons.
+        ValueError: It wants to keep a state that it was not shown: with a name misspelt, another one would go.
+    """
+    answer: object = policy.keep(holdings)
+    if not isinstance(answer, Mapping) or not all(isinstance(reason, str) for reason in answer.values()):
+        raise TypeError(
+            f"{type(policy).__name__}.keep() must return the reason to keep each state, by name, not {answer!r:.200}"
+        )
+    unknown = answer.keys() - {state.name for state in holdings.states}
+    if unknown:
+        raise ValueError(
+            f"{policy!r} keeps {sorted(unknown, key=str)}, which it was not shown; it must return names of states"
+        )
+    return answer if isinstance(answer, Verdict) else Verdict(answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,72 +119,18 @@ class KeepLatest:
 
     Raises:
         TypeError: `n` is not an integer.
-        ValueError: `n` is not positive.
+        ValueError: It is not positive.
     """
 
     n: int
 
     def __post_init__(self) -> None:
-        check_count("n", self.n, minimum=1)
+        object.__setattr__(self, "n", whole_number("n", self.n, minimum=1))
 
     def keep(self, holdings: Holdings) -> Mapping[str, str]:
         """Keep the last `n`."""
         reason = "the newest" if self.n == 1 else f"one of the {self.n} newest"
         return {state.name: reason for state in holdings.states[-self.n :]}
-
-
-@dataclass(frozen=True, slots=True)
-class KeepBest:
-    """Keeps the states with the best results.
-
-    States without the metric are no candidates, nor those where it is not a finite number. Of two with the same
-    value, the newer is the better one.
-
-    Attributes:
-        n: How many.
-        metric: Where the number is in a state's metadata: ``"reward"``, or ``"eval.reward"`` for the ``reward`` in
-            the dictionary ``eval``.
-        mode: Whether high or low values are good.
-
-    Raises:
-        TypeError: `n` is not an integer, or `metric` no string.
-        ValueError: `n` is not positive, a part of `metric` is empty, or `mode` is neither ``"max"`` nor ``"min"``.
-    """
-
-    n: int
-    _: KW_ONLY
-    metric: str
-    mode: Literal["max", "min"] = "max"
-
-    def __post_init__(self) -> None:
-        check_count("n", self.n, minimum=1)
-        if not isinstance(self.metric, str):
-            raise TypeError(f"metric must be a string, not {self.metric!r}")
-        if not all(self.metric.split(".")):
-            raise ValueError(f"metric must be a key of the metadata, or keys with dots between, not {self.metric!r}")
-        if self.mode not in ("max", "min"):
-            raise ValueError(f"mode must be 'max' or 'min', not {self.mode!r}")
-
-    def keep(self, holdings: Holdings) -> Mapping[str, str]:
-        """Keep the best `n`."""
-        extreme = "highest" if self.mode == "max" else "lowest"
-        rank = f"the {extreme}" if self.n == 1 else f"one of the {self.n} {extreme}"
-        values = {state.name: self._value(state) for state in reversed(holdings.states)}
-        # Newest first, and the sort is stable in both directions: the newer of two equals comes first.
-        candidates = [(value, name) for name, value in values.items() if value is not None]
-        candidates.sort(key=lambda candidate: candidate[0], reverse=self.mode == "max")
-        return {name: f"{self.metric} {value} is {rank}" for value, name in candidates[: self.n]}
-
-    def _value(self, state: StateInfo) -> float | None:
-        value: JsonValue = state.metadata
-        for key in self.metric.split("."):
-            if not isinstance(value, dict):
-                return None
-            value = value.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-        # An integer may be too large for isfinite(), which makes a float of it.
-        return value if isinstance(value, int) or math.isfinite(value) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +150,7 @@ class KeepWithinSize:
     max_bytes: int
 
     def __post_init__(self) -> None:
-        check_count("max_bytes", self.max_bytes, minimum=1)
+        object.__setattr__(self, "max_bytes", whole_number("max_bytes", self.max_bytes, minimum=1))
 
     def keep(self, holdings: Holdings) -> Mapping[str, str]:
         """Keep as many of the newest as fit."""
@@ -137,16 +162,3 @@ class KeepWithinSize:
             fitting = sum(1 for _ in takewhile(lambda size: size <= self.max_bytes, sizes))
         reason = f"fits into {self.max_bytes:,} bytes with all newer ones"
         return dict.fromkeys(newest_first[:fitting], reason)
-
-
-def check_count(name: str, value: int, *, minimum: int) -> None:
-    """Refuse an argument that is not a number of things.
-
-    Raises:
-        TypeError: It is not an integer.
-        ValueError: It is less than `minimum`.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer, not {value!r}")
-    if value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, not {value}")

@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from statevault.state_persistence.content.held_content import HeldContent
 from statevault.state_persistence.content.local_content import LocalContent
 from statevault.state_persistence.mixin import PersistentState, PhasedState
 from statevault.state_persistence.snapshot.staging import Staging
+from statevault.worker_pool import WorkerPool
 
 __all__ = [
     "Cut",
@@ -68,7 +68,7 @@ class SnapshotFile:
         """Whether its component reads it as a tree and in no other way: it has said so for this save."""
         return self.held is not None
 
-    def content(self, encoders: ThreadPoolExecutor) -> FileContent:
+    def content(self, encoders: WorkerPool) -> FileContent:
         """Its bytes, to be uploaded."""
         if self.held is not None:
             return HeldContent(self.held, encoders)

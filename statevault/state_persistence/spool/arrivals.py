@@ -84,14 +84,14 @@ class Arrivals:
         if copied.outcome == "pruned":
             return  # dropped, or removed by somebody: it does not lie in the spool any more
         if copied.outcome == "damaged":
-            self._folder.note_done(record, None)
+            self._folder.note_done(record, None, ids=self._target.catalog.ids)
             self._tally.count_damaged(record.state, copied.error or "")
             return
         name = copied.target or record.state
         if record.state in self._unwanted and not self._folder.has(record.state):
             prune(self._target.storage, Catalog(self._target.storage), [name], by=self._target.writer, reason=_REMOVED)
         self._pin(record.state, name)
-        self._folder.note_done(record, name)
+        self._folder.note_done(record, name, ids=self._target.catalog.ids)
         self._tally.count_replicated(record.state, copied.uploaded)
         self._pin(record.state, name)
         self._folder.note_pinned(record)

@@ -7,17 +7,19 @@ import math
 import os
 import threading
 import time
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 
 from statevault.errors import CorruptStateError, StateVaultError, StorageFullError
 from statevault.format.keys import StateKey
-from statevault.format.manifest import Manifest
 from statevault.format.records import CommitRecord
 from statevault.state_persistence.kept_states import KeptStates
 from statevault.state_persistence.pruning.removal import give_up_stale
 from statevault.state_persistence.publish.commit import SaveRequest, commit_snapshot
 from statevault.state_persistence.publish.names import StateNames
+from statevault.state_persistence.publish.reuse import Base
+from statevault.state_persistence.records.catalog import Listing
 from statevault.state_persistence.spool.config import Spool
 from statevault.state_persistence.spool.ledger import FOLDER, DoneState, Ledger
 from statevault.state_persistence.spool.lock import SpoolLock
@@ -141,19 +143,37 @@ class SpoolFolder:
         if (record.copying, record.writer) != (state, by):
             self._ledger.write(record.model_copy(update={"copying": state, "writer": by}))
 
-    def note_done(self, record: CommitRecord, remote_name: str | None) -> None:
+    def note_remote(self, listing: Listing) -> None:
+        """Note what the remote store is known by, and forget what was replicated to another one that was there before.
+
+        For the process that replicates.
+
+        Raises:
+            StorageError: The disk failed.
+        """
+        ledger = self._ledger.read()
+        current = ledger.at(listing.ids, is_empty=not listing.objects)
+        if current != ledger:
+            self._ledger.write(current)
+        if ledger.done and not current.done:
+            _logger.warning(
+                "%s was wiped: what is in the spool %s is replicated again", self._ledger.remote, self.storage.url
+            )
+
+    def note_done(self, record: CommitRecord, remote_name: str | None, *, ids: Collection[str]) -> None:
         """Note that nothing is to be replicated of a state any more but its pins; for the process that replicates.
 
         Args:
             record: Its marker in the spool.
             remote_name: Its name at the remote; None if it could not be replicated.
+            ids: What the remote store is known by.
 
         Raises:
             StorageError: The disk failed.
         """
         visible = {key.state for key in self.side.catalog.listing().visible}
         done = DoneState(manifest=record.manifest.digest, state=remote_name, pins_wait=remote_name is not None)
-        self._ledger.write(self._ledger.read().with_done(record.state, done, among=visible))
+        self._ledger.write(self._ledger.read().at(ids).with_done(record.state, done, among=visible))
 
     def note_pinned(self, record: CommitRecord) -> None:
         """Note that the pins of a state are at the remote; for the process that replicates.
@@ -168,7 +188,7 @@ class SpoolFolder:
         if ledger.is_done(record) and ledger.done[record.state].pins_wait:
             self._ledger.write(ledger.with_pins(record.state))
 
-    def commit(self, names: StateNames, request: SaveRequest) -> tuple[CommitRecord, Manifest]:
+    def commit(self, names: StateNames, request: SaveRequest) -> tuple[CommitRecord, Base]:
         """Publish a snapshot in the spool. On a full disk, states are dropped until it fits, but never the newest.
 
         Args:
@@ -191,7 +211,7 @@ class SpoolFolder:
             self._reserve.fill()
         return committed
 
-    def _commit_in_the_room_there_is(self, names: StateNames, request: SaveRequest) -> tuple[CommitRecord, Manifest]:
+    def _commit_in_the_room_there_is(self, names: StateNames, request: SaveRequest) -> tuple[CommitRecord, Base]:
         while True:
             try:
                 return commit_snapshot(self.storage, self.side.catalog, names, request)

@@ -49,6 +49,7 @@ class LedgerRecord(Record):
 
     Attributes:
         remote: The URL of the remote store, without credentials.
+        ids: What the remote store was known by when this was noted; none where that was not known.
         done: By the names of states that lie in the spool.
         copying: The name of the state that is being copied, or was when the process died.
         writer: Who copies it, as the remote knows it.
@@ -59,10 +60,22 @@ class LedgerRecord(Record):
     kind: ClassVar[str] = "replication ledger"
 
     remote: str
+    ids: tuple[str, ...] = ()
     done: dict[StateName, DoneState] = Field(default_factory=dict)
     copying: StateName | None = None
     writer: str | None = None
     renamed: dict[StateName, StateName] = Field(default_factory=dict)
+
+    def at(self, ids: Collection[str], *, is_empty: bool = False) -> Self:
+        """What counts of the record where the remote is known by these ids: nothing, if it is another store.
+
+        Args:
+            ids: What it is known by.
+            is_empty: Whether nothing at all is there: it was wiped, also where it had no id.
+        """
+        if is_empty or (self.ids and set(self.ids).isdisjoint(ids)):
+            return type(self)(remote=self.remote, ids=tuple(sorted(ids)))
+        return self.model_copy(update={"ids": tuple(sorted({*self.ids, *ids}))})
 
     def with_done(self, state: str, done: DoneState, *, among: Collection[str]) -> Self:
         """The record with one more state, and without those that are not in the spool any more (`among`)."""
@@ -90,11 +103,14 @@ class Ledger:
     Args:
         storage: The spool's.
         remote: The URL of the remote store.
+
+    Attributes:
+        remote: As given.
     """
 
     def __init__(self, storage: Storage, remote: str) -> None:
         self._storage = storage
-        self._remote = remote
+        self.remote = remote
         self._reported = ""
         self._lock = threading.Lock()
 
@@ -109,16 +125,16 @@ class Ledger:
                 self._storage.get(LEDGER_KEY), where=f"{LEDGER_KEY} of the spool {self._storage.url}"
             )
         except ObjectNotFoundError:
-            return LedgerRecord(remote=self._remote)
+            return LedgerRecord(remote=self.remote)
         except FormatError as error:
             self._report(f"{error}; what is in the spool is compared with the remote, and replicated where it lacks")
-            return LedgerRecord(remote=self._remote)
-        if record.remote != self._remote:
+            return LedgerRecord(remote=self.remote)
+        if record.remote != self.remote:
             self._report(
                 f"the spool {self._storage.url} was replicated to {record.remote} before; what is in it is replicated "
-                f"to {self._remote} now"
+                f"to {self.remote} now"
             )
-            return LedgerRecord(remote=self._remote)
+            return LedgerRecord(remote=self.remote)
         return record
 
     def write(self, record: LedgerRecord) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 from typing_extensions import override
 
-from statevault.errors import CorruptStateError
+from statevault.errors import CorruptStateError, StoreReplacedError
 from statevault.format.keys import StateKey
 from statevault.format.records import CommitRecord
-from statevault.state_persistence.records.catalog import Catalog
+from statevault.state_persistence.records.catalog import Catalog, Listing
 
 __all__ = ["RemoteCatalog"]
 
@@ -24,21 +24,33 @@ class RemoteCatalog(Catalog):
     a crash.
     """
 
+    _expected: tuple[str, ...] = ()
     _wanted: frozenset[str] = frozenset()
     _anchor: tuple[CommitRecord, str] | None = None
 
-    def expect(self, wanted: Iterable[str], anchor: tuple[CommitRecord, str] | None) -> None:
+    def expect(self, ids: tuple[str, ...], wanted: Iterable[str], anchor: tuple[CommitRecord, str] | None) -> None:
         """Say what is to be copied next.
 
         Args:
+            ids: What the spool knows the remote by; none if it does not.
             wanted: The names of the states in the spool.
             anchor: The state that was replicated before them, as the spool has it, and its name at the remote. It
                 counts as present there also when it was removed, since it must not come again.
         """
         # Each state has another base: what was read of the last ones is not asked for again.
         self.forget(list(self._markers))
+        self._expected = ids
         self._wanted = frozenset(wanted)
         self._anchor = anchor
+
+    @override
+    def listing(self, *, writer: str | None = None, generation: int | None = None) -> Listing:
+        listing = super().listing(writer=writer, generation=generation)
+        if self._expected and self.ids.isdisjoint(self._expected):
+            raise StoreReplacedError(
+                f"the store at {self._storage.url} is not the one that was replicated to: it was wiped"
+            )
+        return listing
 
     @override
     def records(self, keys: Iterable[StateKey]) -> list[CommitRecord | CorruptStateError]:

@@ -24,11 +24,13 @@ from statevault.errors import (
     SaveTimeoutError,
     StateVaultError,
     StorageError,
+    StoreReplacedError,
 )
 from statevault.format.keys import VAULT, StateKey
 from statevault.format.records import CommitRecord
 from statevault.state_persistence.concurrency.patience import Patience
 from statevault.state_persistence.copies.copying import CopiedState, CopySide, copy_states
+from statevault.state_persistence.records.catalog import Catalog
 from statevault.state_persistence.spool.arrivals import Arrivals
 from statevault.state_persistence.spool.bandwidth import PacedStorage, TokenBucket
 from statevault.state_persistence.spool.folder import SpoolFolder
@@ -73,6 +75,7 @@ class Replicator:
         self._folder = folder
         self._config = folder.config
         self._signals = Signals()
+        self._plain_remote = remote
         bandwidth = self._config.bandwidth
         self._bucket = None if bandwidth is None else TokenBucket(bandwidth, sleep=self._signals.sleep)
         uplink = Uplink(PacedStorage(remote, self._pace), on_failure=self._failed, on_success=self._answered)
@@ -89,6 +92,7 @@ class Replicator:
         self._thread: threading.Thread | None = None
         self._tally = Tally(self._target.storage.url, refused_delay_s=self._config.refused_delay_s)
         self._tries = 0
+        self._has_looked = False
         self._arrivals = Arrivals(self._folder, self._target, self._tally)
 
     # -- for the store
@@ -103,7 +107,7 @@ class Replicator:
                 thread = threading.Thread(target=self._run, name="statevault-replicate", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError as error:  # the system has no thread to give; the next save tries again
+                except RuntimeError as error:  # there is no thread to be had; the next save tries again
                     self._tally.count_failed_try(StateVaultError(f"replication can't be started: {error}"))
                 else:
                     self._thread = thread
@@ -210,10 +214,17 @@ class Replicator:
         self._wait_for(nothing_to_wait_for, seconds)
 
     def _wait_for(self, holds: Callable[[], bool], seconds: float) -> bool:
-        if self._signals.wait_for(holds, seconds):
+        """Wait for what the thread does.
+
+        Raises:
+            StateVaultError: There is no thread that would do it.
+        """
+        has_thread = self._thread is not None
+        if self._signals.wait_for(holds, seconds if has_thread else 0.0):
             return True
-        if self._signals.is_stopping:
-            raise StateVaultError(f"the store is closed: what waits in {self._config.root} goes on at the next start")
+        if self._signals.is_stopping or not has_thread:
+            why = "the store is closed" if self._signals.is_stopping else self._tally.last_error
+            raise StateVaultError(f"{why}: what waits in {self._config.root} goes on at the next start")
         return False
 
     def _told(self, states: set[StateKey]) -> str:
@@ -224,8 +235,6 @@ class Replicator:
     # -- the thread
 
     def _run(self) -> None:
-        # A copy has threads of its own, which a process that nobody has closed this in would wait for at its end.
-        Patience(None).end()
         try:
             while not self._signals.is_stopping:
                 heard = self._signals.heard
@@ -252,6 +261,7 @@ class Replicator:
                 self._tally.phase = ReplicationPhase.ELSEWHERE
                 return _LOOK_AGAIN_S
             self._collect_garbage()
+            self._look_at_remote()
             view = self._folder.view()
             self._arrivals.carry_over_pins(view)
             if view.pending:
@@ -263,6 +273,23 @@ class Replicator:
             return _LOOK_AGAIN_S
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             return self._seconds_until_next_try(error)
+
+    def look_again(self) -> None:
+        """Find out whether the remote is still the store that was replicated to."""
+        self._has_looked = False
+        self.notify()
+
+    def _look_at_remote(self) -> None:
+        """Before anything else is done: a remote that was wiped lacks what was replicated."""
+        ledger = self._folder.view().ledger
+        if self._has_looked or not (ledger.ids or ledger.done):
+            return
+        self._has_looked = True
+        try:
+            # Without the patience of a copy: if it can't be reached, the next copy finds out.
+            self._folder.note_remote(Catalog(self._plain_remote).listing())
+        except StateVaultError as error:
+            _logger.debug("what the remote has is not known: %s", error)
 
     def _collect_garbage(self) -> None:
         try:
@@ -279,7 +306,7 @@ class Replicator:
         # The one before them, of which they reuse most, is shown to the copy as one that is there already.
         anchors = [(record, name) for record in view.done if (name := view.remote_name(record)) is not None]
         anchor = anchors[-1] if anchors else None
-        self._remote.expect(records, anchor)
+        self._remote.expect(view.ledger.ids, records, anchor)
         if anchor is not None:
             keys.insert(0, StateKey(anchor[0].sequence, anchor[0].state))
         current = next(iter(records))
@@ -298,6 +325,8 @@ class Replicator:
         self._folder.note_copying(current, by=by)
         try:
             copy_states(self._folder.side, self._target, keys, on_state=note)
+        except StoreReplacedError:
+            self._has_looked = False  # the next round looks, and copies what the other store lacks
         except InvalidNameError as error:
             # It can never be replicated under its name, and those behind it shall not wait for ever.
             self._note(records[current], CopiedState(current, "damaged", error=str(error)))

@@ -17,7 +17,6 @@ from typing_extensions import override
 
 from statevault.errors import InvalidNameError, StateNotFoundError, StateVaultError, StorageError
 from statevault.format.keys import StateKey
-from statevault.format.manifest import Manifest
 from statevault.format.records import CommitRecord
 from statevault.state_persistence.concurrency.patience import Patience
 from statevault.state_persistence.info import StateInfo
@@ -26,6 +25,7 @@ from statevault.state_persistence.pruning.pins import pin_state
 from statevault.state_persistence.pruning.prune import PruneResult
 from statevault.state_persistence.publish.commit import SaveRequest, commit_snapshot
 from statevault.state_persistence.publish.names import StateNames
+from statevault.state_persistence.publish.reuse import Base
 from statevault.state_persistence.spool.config import Spool
 from statevault.state_persistence.spool.folder import SpoolFolder
 from statevault.state_persistence.spool.replicator import Replicator
@@ -101,7 +101,7 @@ class SpooledStates(KeptStates):
         """The store in which states are committed."""
         return self if self._spool is None else self._spool.states
 
-    def _commit(self, names: StateNames, request: SaveRequest) -> tuple[CommitRecord, Manifest]:
+    def _commit(self, names: StateNames, request: SaveRequest) -> tuple[CommitRecord, Base]:
         if self._spool is None or self._replicator is None:
             return commit_snapshot(self._storage, self._catalog, names, request)
         committed = self._spool.commit(names, request)
@@ -171,7 +171,7 @@ class SpooledStates(KeptStates):
         view = self._spool.view()
         local = self._spool.states.remove(names & {record.state for record in view.records}, reason=reason)
         # A name as the remote lists it comes before one that only the spool knows by.
-        there = set(super().names())
+        there = {key.state for key in self._catalog.listing(generation=self._shown_generation).visible}
         known = {name if name in there else view.name_at_remote(name) for name in names - set(local.spared)}
         spared = known & self._waiting_pins(view).keys()
         remote = super().remove(known - spared, reason=reason)
@@ -229,31 +229,28 @@ class SpooledStates(KeptStates):
         if self._spool is None:
             yield from ((self, key) for key in reversed(self._catalog.listing().visible))
             return
-        view = self._spool.view()
-        pending = [StateKey(record.sequence, record.state) for record in view.pending]
-        kept = {
-            name: StateKey(record.sequence, record.state)
-            for record in view.done
-            if (name := view.remote_name(record)) is not None
-        }
         spooled = self._spool.states
+        view = self._spool.view()
+        pending = _keys(view.pending)
         yield from ((spooled, key) for key in reversed(pending))
         if not but_local:
             try:
-                visible = self._catalog.listing().visible
+                listing = self._catalog.listing()
             except StorageError as error:
                 if not view.records:
                     raise
                 self._warn_unreachable(error)
             else:
-                for key in reversed(visible):
+                here = view.at(listing)
+                if self._replicator is not None and len(here.pending) > len(pending):
+                    # The remote was wiped: what the spool has kept of it is to be replicated again.
+                    self._replicator.look_again()
+                    yield from ((spooled, key) for key in reversed(_keys(here.pending)) if key not in pending)
+                kept = here.kept
+                for key in reversed(listing.visible):
                     yield (spooled, kept[key.state]) if key.state in kept else (self, key)
-                if not visible and kept and not pending:
-                    _logger.warning(
-                        "%s has no states any more; the spool still has %s", self.url, kept.popitem()[1].state
-                    )
                 return
-        yield from ((spooled, key) for key in reversed(kept.values()))
+        yield from ((spooled, key) for key in reversed(view.kept.values()))
 
     @override
     def _resolve(self, state: StatePath) -> tuple[StoredStates, StateKey]:
@@ -322,3 +319,7 @@ class SpooledStates(KeptStates):
     def _warn_unreachable(self, error: StorageError) -> None:
         root = "" if self._spool is None else self._spool.config.root
         _logger.warning("%s can't be reached; going by what is in the spool %s: %s", self.url, root, error)
+
+
+def _keys(records: Iterable[CommitRecord]) -> list[StateKey]:
+    return [StateKey(record.sequence, record.state) for record in records]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from statevault.format.keys import StateKey
 from statevault.format.records import CommitRecord
+from statevault.state_persistence.records.catalog import Listing
 from statevault.state_persistence.spool.ledger import LedgerRecord
 
 __all__ = ["SpoolView"]
@@ -22,6 +24,10 @@ class SpoolView:
     records: tuple[CommitRecord, ...]
     ledger: LedgerRecord
 
+    def at(self, listing: Listing) -> SpoolView:
+        """The same, by what a LIST tells of the remote: it may be another store than was replicated to."""
+        return SpoolView(self.records, self.ledger.at(listing.ids, is_empty=not listing.objects))
+
     @property
     def pending(self) -> list[CommitRecord]:
         """The states that are to be replicated, oldest first."""
@@ -31,6 +37,12 @@ class SpoolView:
     def done(self) -> list[CommitRecord]:
         """The others, oldest first."""
         return [record for record in self.records if self.ledger.is_done(record)]
+
+    @property
+    def kept(self) -> dict[str, StateKey]:
+        """Those of them that are at the remote, by their names there, oldest first."""
+        names = ((self.remote_name(record), StateKey(record.sequence, record.state)) for record in self.done)
+        return {name: key for name, key in names if name is not None}
 
     @property
     def with_waiting_pins(self) -> list[tuple[CommitRecord, str]]:

@@ -17,6 +17,7 @@ import yarl
 from fsspec.asyn import sync
 from typing_extensions import override
 
+from statevault.storage.event_loop import event_loop
 from statevault.storage.gcs.errors import Refusal
 
 __all__ = ["Answer", "Request", "endpoint", "load_gcsfs", "make_filesystem", "token"]
@@ -160,6 +161,7 @@ def make_filesystem(options: Mapping[str, Any]) -> Any:
     Raises:
         Exception: What gcsfs and google-auth say of the options.
     """
+    event_loop()
     # The class without those extensions, whatever the switch said when somebody else imported gcsfs.
     filesystem = load_gcsfs(emulated=bool(endpoint(options))).core.GCSFileSystem(
         **{"use_listings_cache": False, **options, "token": token(options), "skip_instance_cache": True}

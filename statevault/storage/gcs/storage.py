@@ -28,6 +28,7 @@ from statevault.errors import (
 from statevault.storage.body import blocks
 from statevault.storage.buckets import bucket_and_prefix
 from statevault.storage.client import Client
+from statevault.storage.event_loop import event_loop
 from statevault.storage.gcs.client import Answer, Request, make_filesystem, token
 from statevault.storage.gcs.errors import Refusal, translated
 from statevault.storage.gcs.options import client_settings, is_told_here
@@ -65,6 +66,8 @@ class GcsStorage(Storage):
         self._options = client_settings(storage_options or {}, url=self.url)
         self._secrets = Secrets(self._options)
         self._silence_s = float(self._options.get("timeout") or _READ_TIMEOUT_S)
+        # Its thread can be started now, and perhaps not any more when it is needed first.
+        event_loop()
         self._client: Client[Any] = Client(self._make_filesystem, self._secrets)
         self._bucket_seen = False
         if is_told_here(self._options):

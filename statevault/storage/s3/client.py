@@ -23,9 +23,10 @@ from botocore.credentials import Credentials
 from botocore.loaders import create_loader
 from botocore.utils import parse_timestamp
 from botocore.validate import ParamValidator
-from fsspec.asyn import get_loop, sync
+from fsspec.asyn import sync
 
 from statevault.errors import StorageOptionError
+from statevault.storage.event_loop import event_loop
 from statevault.storage.options import check_names, check_whole_text
 from statevault.storage.redaction import Secrets
 from statevault.storage.s3.credentials import FoundCredentials
@@ -202,7 +203,7 @@ def _ways_to_credentials(session: Any, given: Any) -> tuple[Callable[[], Credent
 
     def find() -> Credentials | None:
         # Read again when they are refused, as then all of this is made anew.
-        credentials = sync(get_loop(), frozen)
+        credentials = sync(event_loop(), frozen)
         return None if credentials is None else Credentials(*credentials[:3], method="session")
 
     return find, ()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import chain
 from typing import Any, TypeVar
@@ -44,6 +43,7 @@ from statevault.storage.s3.errors import (
 from statevault.storage.s3.options import client_settings, known_options
 from statevault.storage.s3.stream import Part, SentBody, received, received_into
 from statevault.storage.s3.upload import PART_BYTES, MultipartUpload, part_size
+from statevault.worker_pool import parallel_map
 
 __all__ = ["S3Storage"]
 
@@ -102,6 +102,10 @@ class S3Storage(Storage):
                 self._put_small(name, key, what, first, condition)
             else:
                 self._put_big(name, key, what, sent.counted(chain((first, second), cut)), condition)
+        except ObjectNotFoundError as error:
+            # JuiceFS answers so where the folder of the key goes at this moment, with the last object in it.
+            msg = f"{what}: the server says that there is no such object."
+            raise StorageError(msg, transient=True, url=self.url, key=key) from error
         except StorageError as error:
             # The conflict may be with this call's own first try, whose answer was lost on the way.
             if not create_only or not is_conflict(error):
@@ -309,9 +313,7 @@ class S3Storage(Storage):
                 if not is_missing(error):
                     raise
 
-        with ThreadPoolExecutor(min(_PARALLEL_DELETES, len(remaining)), "statevault-delete") as pool:
-            for done in [pool.submit(delete, name) for name in remaining]:
-                done.result()
+        parallel_map(delete, remaining, workers=_PARALLEL_DELETES, name="statevault-delete")
 
 
 class _Sent:

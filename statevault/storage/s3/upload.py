@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
 from statevault.errors import StorageError
 from statevault.storage.s3.client import S3Client
 from statevault.storage.s3.stream import Part, SentBody
+from statevault.worker_pool import WorkerPool
 
 __all__ = ["PART_BYTES", "MultipartUpload", "part_size"]
 
@@ -96,7 +97,7 @@ class MultipartUpload:
         running: set[Future[dict[str, Any]]] = set()
         done: list[dict[str, Any]] = []
         # No part is under way any more when it is left: an abort may miss those that arrive after it.
-        with ThreadPoolExecutor(_PARALLEL_PARTS, "statevault-part") as senders:
+        with WorkerPool(_PARALLEL_PARTS, "statevault-part") as senders:
             try:
                 for number, data in enumerate(parts, start=1):
                     running.add(senders.submit(self._send_part, number, data))

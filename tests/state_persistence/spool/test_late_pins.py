@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -27,10 +27,10 @@ def before_and_after_the_note(
     """Do something between the first look at a state's pins and its note, and between that and the second look."""
     note = SpoolFolder.note_done
 
-    def noting(self: SpoolFolder, record: CommitRecord, remote_name: str | None) -> None:
+    def noting(self: SpoolFolder, record: CommitRecord, remote_name: str | None, *, ids: Collection[str]) -> None:
         monkeypatch.setattr(SpoolFolder, "note_done", note)
         before(record.state)
-        note(self, record, remote_name)
+        note(self, record, remote_name, ids=ids)
         after()
 
     monkeypatch.setattr(SpoolFolder, "note_done", noting)

@@ -1,7 +1,7 @@
-"""Retention of the states that a run saves: asks a keeper which to remove, and removes them.
+"""A keeper applied to a store, for launch, policies and loops alike: asked which states to remove, which then go.
 
 Whatever the keeper says, those stay that no retention removes (:meth:`StateStore.protected`): the newest state, the
-newest that was not saved after an error, pinned ones, and the one that this run has begun with. An agent that crashes
+newest that was not saved after an error, pinned ones, and the one that the run has begun with. An agent that crashes
 at each start must not push out the state from before it did.
 """
 
@@ -18,7 +18,10 @@ from typing import cast
 from upath import UPath
 
 from statevault.errors import InvalidNameError, StateVaultError
-from statevault.state_persistence import StatesKeeper, StateStore, StoreStatesKeeper
+from statevault.state_persistence.keepers.by_policy import PolicyStatesKeeper
+from statevault.state_persistence.keepers.interface import StatesKeeper, StoreStatesKeeper
+from statevault.state_persistence.retention import RetentionPolicy
+from statevault.state_persistence.store import StateStore
 from statevault.storage import normalized_url, parent_and_name
 
 __all__ = ["Retention"]
@@ -33,19 +36,25 @@ class Retention:
     and forgets those that it has selected, so that what was not removed is remembered here.
     """
 
-    def __init__(self, store: StateStore, keeper: StatesKeeper, *, resumed_from: str | None = None) -> None:
+    def __init__(
+        self, store: StateStore, keeper: StatesKeeper | RetentionPolicy, *, resumed_from: str | None = None
+    ) -> None:
         """Make a retention. The store is not looked at before the first call.
 
         Args:
             store: The store.
-            keeper: The policy.
+            keeper: A keeper, or a policy.
             resumed_from: The name of the state that the run has begun with; never removed.
+
+        Raises:
+            TypeError: `keeper` is neither.
         """
         self._store = store
-        self._keeper = keeper
-        self._name = type(keeper).__name__
+        self._keeper = keeper if isinstance(keeper, StatesKeeper) else PolicyStatesKeeper(keeper)
+        self._name = type(self._keeper).__name__
         self._resumed_from = resumed_from
-        self._known: set[str] | None = None
+        self._known: set[str] = set()
+        self._must_look = True
         self._to_tell: deque[UPath] = deque()
         self._due: dict[str, None] = {}
         self._removal_failed = False
@@ -73,16 +82,22 @@ class Retention:
             # Whatever the keeper raises, time after time: it has forgotten what it selected before.
             self._remove()
 
+    def look_again(self) -> None:
+        """List the store again at the next call: a save that failed may have committed its state all the same."""
+        self._must_look = True
+
     def _tell(self, path: UPath | None) -> None:
         """Tell the keeper of the states that are there at first, and of each new one: in their order, each once."""
-        if path is not None and path.name not in (self._known or ()):
+        if path is not None and path.name not in self._known:
+            self._known.add(path.name)
             self._to_tell.append(path)
-        if self._known is None:
-            there = self._store.names()
+        if self._must_look:
+            told = self._known - {path.name for path in self._to_tell}
+            there = [name for name in self._store.names() if name not in told]
             new = [path for path in self._to_tell if path.name not in there]
             self._to_tell = deque([*map(self._store.path, there), *new])
-            self._known = set()
-        self._known.update(path.name for path in self._to_tell)
+            self._known.update(there)
+            self._must_look = False
         while self._to_tell:
             with self._keeper_at_work("append"):
                 # A UPath offers what a Path does, and is one where the store is local: see StatesKeeper.
@@ -117,8 +132,7 @@ class Retention:
         self._due = {name: None for name in self._due if name in protected or name in result.spared}
         gone = set(result.removed)
         self._reported -= gone
-        if self._known is not None:
-            self._known -= gone
+        self._known -= gone
 
     def _own_name(self, selected: object) -> str | None:
         """The name of a state of this store, by its path; None for anything else."""

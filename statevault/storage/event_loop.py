@@ -1,0 +1,45 @@
+"""fsspec's event loop, as asynchronous filesystems need it to the very end of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import fsspec.asyn
+from typing_extensions import override
+
+from statevault.worker_pool import WorkerPool
+
+__all__ = ["event_loop"]
+
+_equipped: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+
+
+def event_loop() -> asyncio.AbstractEventLoop:
+    """The loop, whose thread runs, and which resolves names also once the main thread has ended.
+
+    Raises:
+        RuntimeError: Its thread can't be started: what is asked of it would never be answered.
+    """
+    loop: asyncio.AbstractEventLoop = fsspec.asyn.get_loop()
+    thread = fsspec.asyn.iothread[0]
+    if thread is None or not thread.is_alive():
+        raise RuntimeError("there is no thread for the event loop: open the store before the main thread ends")
+    if loop not in _equipped:
+        loop.set_default_executor(_Executor())
+        _equipped.add(loop)
+    return loop
+
+
+class _Executor(ThreadPoolExecutor):
+    """Makes calls in the loop's own thread where Python's pools take no more work."""
+
+    @override
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        try:
+            return super().submit(fn, *args, **kwargs)
+        except RuntimeError:
+            return WorkerPool(0, "").submit(fn, *args, **kwargs)
