@@ -54,8 +54,12 @@ def cp(
     Oldest first. What is in DST already is passed over: run it again to go on where it was interrupted. A state keeps
     its name where it is free there. Exit code 4 if a state is damaged, after the others were copied.
     """
-    pairs = [*(storage_option or ()), *(source_option or ())], [*(storage_option or ()), *(target_option or ())]
     with reported(as_json=as_json):
+        pairs = tuple(
+            # A local folder has no use for those that are meant for the other side.
+            [*((storage_option or ()) if "://" in normalized_url(url) else ()), *(own or ())]
+            for url, own in ((source, source_option), (target, target_option))
+        )
         _refuse_overlap(normalized_url(source), normalized_url(target), is_one_storage=pairs[0] == pairs[1])
         with opened_any(source, pairs[0]) as here:
             if isinstance(here, StateStore):

@@ -62,6 +62,7 @@ def launch(
         TypeError: Both `data` and `buffers` are given.
         pydantic.ValidationError: A field of `config` is wrong or unknown; the message names it.
         StateNotFoundError: The state to start from is not there.
+        StorageOptionError: An option of the storage can't be used. Nothing has run then.
         StorageError: The store can't be read, or the final state not saved.
         SaveTimeoutError: The final state was not saved in time.
         AddressInUseError: Something else listens at `web_api_address`.

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from typing_extensions import override
 from upath import UPath
 
-from statevault.storage import Storage, join_url, open_storage
+from statevault.storage import Storage, join_url, normalized_url, open_storage
 
 __all__ = ["World", "WorldLike", "WorldView", "gives_text", "module_of", "options_of"]
 
@@ -108,7 +108,7 @@ class World:
     ) -> Storage:
         # Never asked for an object, so that there is nothing to close.
         if name not in self._storages:
-            self._storages[name] = open_storage(directory, options)
+            self._storages[name] = open_storage(directory, options if "://" in normalized_url(directory) else None)
         return self._storages[name]
 
 

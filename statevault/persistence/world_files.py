@@ -101,6 +101,7 @@ class WorldFiles:
         root, name = parent_and_name(path)
         options = options_of(world, path)
         options = self._storage_options if options is None else options
+        options = options if "://" in root else None  # what is meant for a store says nothing of a folder
         opened = self._opened.get(root)
         if opened is None or opened[0] != options:
             opened = self._opened[root] = (options, PolicyFiles(open_storage(root, options)))

@@ -84,6 +84,7 @@ class StateStore(SpooledStates):
 
     Raises:
         InvalidNameError: The URL, the format, the spool or `staging_dir` can't be used.
+        StorageOptionError: A storage option can't be used.
         MissingExtraError: The protocol needs a package that is not installed.
     """
 

@@ -38,16 +38,15 @@ class StoredStates:
 
     Raises:
         InvalidNameError: The URL can't be used.
+        StorageOptionError: A storage option can't be used.
         MissingExtraError: The protocol needs a package that is not installed.
     """
 
     def __init__(self, states_dir: StatePath | Storage, storage_options: Mapping[str, Any] | None = None) -> None:
         if isinstance(states_dir, UPath) and storage_options is None:
             storage_options = states_dir.storage_options
+        self._storage = states_dir if isinstance(states_dir, Storage) else open_storage(states_dir, storage_options)
         self._storage_options = dict(storage_options or {})
-        self._storage = (
-            states_dir if isinstance(states_dir, Storage) else open_storage(states_dir, self._storage_options)
-        )
         with suppress(OSError):
             self._storage.path()  # loads modules at the first call, for which there may be no descriptor later
         self._catalog = Catalog(self._storage)

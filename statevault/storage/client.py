@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from statevault.errors import StorageAccessError, StorageError
+from statevault.storage.redaction import Secrets
 
 __all__ = ["Client"]
 
@@ -30,10 +31,12 @@ class Client(Generic[_Made]):
 
     Args:
         make: Makes a new one, which shares nothing with earlier ones.
+        secrets: What its errors may hold, and nobody must see.
     """
 
-    def __init__(self, make: Callable[[], _Made]) -> None:
+    def __init__(self, make: Callable[[], _Made], secrets: Secrets) -> None:
         self._make = make
+        self._secrets = secrets
         self._lock = threading.Lock()
         self._current: _Made | None = None
         self._process = 0
@@ -58,18 +61,21 @@ class Client(Generic[_Made]):
             translate: Makes an error of statevault from any other.
 
         Raises:
-            StorageError: What `translate` made.
+            StorageError: What `translate` made, with the error that it was made of as its cause unless that can't be
+                shown; or one that `request` raised itself.
         """
         used = None
         try:
             # Inside: reading the credentials fails in ways of its own.
             used = self.get()
             return request(used)
-        except Exception as error:
+        except StorageError:
+            raise
+        except Exception as error:  # noqa: BLE001 - `translate` knows which it is
             failure = translate(error)
+            refused = self._secrets.hidden_in(error)
             if used is None or not isinstance(failure, StorageAccessError):
-                raise failure from error
-            refused = error
+                raise failure from refused
         try:
             fresh = self._renewed(used)
             if fresh is None:
@@ -77,8 +83,8 @@ class Client(Generic[_Made]):
             return request(fresh)
         except StorageError:
             raise
-        except Exception as error:
-            raise translate(error) from error
+        except Exception as error:  # noqa: BLE001 - see above
+            raise translate(error) from self._secrets.hidden_in(error)
 
     def close(self) -> None:
         """Drop it; its connections are closed with it."""

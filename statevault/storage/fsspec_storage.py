@@ -26,10 +26,17 @@ from statevault.storage.client import Client
 from statevault.storage.event_loop import event_loop
 from statevault.storage.interface import Body, ObjectInfo, Storage
 from statevault.storage.keys import check_key, check_prefix
-from statevault.storage.options import options_refused
+from statevault.storage.options import (
+    check_names,
+    names_no_option,
+    options_refused,
+    parameters,
+    passes_options_on,
+    refusal,
+)
 from statevault.storage.os_errors import storage_error
 from statevault.storage.ranges import check_length
-from statevault.storage.redaction import redacted
+from statevault.storage.redaction import Secrets, redacted
 
 __all__ = ["FsspecStorage"]
 
@@ -44,6 +51,9 @@ class FsspecStorage(Storage):
     Args:
         url: The root, such as ``memory://name``; without a trailing slash.
         storage_options: What the filesystem's class takes.
+
+    Raises:
+        StorageOptionError: One has a name that the class does not know.
     """
 
     def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
@@ -51,8 +61,12 @@ class FsspecStorage(Storage):
         self._full_url = url
         self._options = {"use_listings_cache": False, **(storage_options or {})}
         self._protocol = url.partition("://")[0]
-        self._client: Client[Any] = Client(self._make_filesystem)
-        self._root = str(fsspec.get_filesystem_class(self._protocol)._strip_protocol(url)).rstrip("/")  # noqa: SLF001
+        self._secrets = Secrets(self._options, url)
+        self._client: Client[Any] = Client(self._make_filesystem, self._secrets)
+        filesystem = fsspec.get_filesystem_class(self._protocol)
+        if self._protocol == "memory" or not passes_options_on(filesystem):
+            check_names(self._options, parameters(filesystem), url=self.url)
+        self._root = str(filesystem._strip_protocol(url)).rstrip("/")  # noqa: SLF001
 
     @override
     def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
@@ -131,7 +145,7 @@ class FsspecStorage(Storage):
             event_loop()
         # The host, the port and the user are in the URL for some protocols, such as ftp and sftp.
         in_url = kind._get_kwargs_from_urls(self._full_url)  # noqa: SLF001
-        with options_refused(self.url):
+        with options_refused(self.url, self._secrets):
             return fsspec.filesystem(self._protocol, **{**in_url, **self._options, "skip_instance_cache": True})
 
     def _path(self, key: str) -> str:
@@ -198,11 +212,16 @@ class FsspecStorage(Storage):
         except StorageError:
             raise
         except OSError as error:
-            raise storage_error(error, url=self.url, key=key, what=what) from error
-        except Exception as error:
-            # Filesystems of fsspec raise what their libraries raise.
-            message = f"{what}: {type(error).__name__}: {redacted(str(error))}"
-            raise StorageError(message, url=self.url, key=key) from error
+            failure = storage_error(error, url=self.url, key=key, what=what, hidden=self._secrets.hidden)
+            raise failure from self._secrets.hidden_in(error)
+        except Exception as error:  # noqa: BLE001 - what libraries of filesystems raise, to which options are passed on
+            reason = f"{type(error).__name__}: {self._secrets.hidden(str(error))}"
+            failure = (
+                refusal(error, url=self.url, secrets=self._secrets)
+                if names_no_option(error)
+                else StorageError(f"{what}: {reason}", url=self.url, key=key)
+            )
+            raise failure from self._secrets.hidden_in(error)
 
 
 def _with_folder(filesystem: Any, path: str, write: Any) -> Any:

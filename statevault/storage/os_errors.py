@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 from statevault.errors import (
     StorageAccessError,
@@ -34,7 +35,9 @@ _READING = ("Can't read", "Can't look", "Can't list")
 _TRANSIENT = frozenset({errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ESTALE, errno.EMFILE, errno.ENFILE})
 
 
-def storage_error(error: OSError, *, url: str, key: str, what: str) -> StorageError:
+def storage_error(
+    error: OSError, *, url: str, key: str, what: str, hidden: Callable[[str], str] = redacted
+) -> StorageError:
     """The error of statevault for one of the operating system, by its number and type.
 
     Args:
@@ -42,10 +45,11 @@ def storage_error(error: OSError, *, url: str, key: str, what: str) -> StorageEr
         url: The storage's root, without credentials.
         key: The object that the call was about, or "".
         what: What was tried, as the beginning of a sentence: ``"Can't write a.bin in /data"``.
+        hidden: Takes credentials out of what the error says.
     """
     number = error.errno
-    reason = error.strerror or redacted(str(error)) or type(error).__name__
-    place = f" (at {redacted(str(error.filename))})" if error.filename else ""
+    reason = hidden(error.strerror or str(error)) or type(error).__name__
+    place = f" (at {hidden(str(error.filename))})" if error.filename else ""
     text = f"{what}: {reason}{place}."
     if number in _FULL:
         text += " Free some space, raise the quota, or move the store to another disk."

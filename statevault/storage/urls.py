@@ -9,13 +9,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from upath import UPath
 
-from statevault.errors import InvalidNameError, MissingExtraError
+from statevault.errors import InvalidNameError, MissingExtraError, StorageOptionError
 from statevault.storage.descriptors import DESCRIPTORS
 from statevault.storage.fsspec_storage import FsspecStorage
 from statevault.storage.interface import Storage
 from statevault.storage.local.storage import LocalStorage
+from statevault.storage.options import check_names, parameters
 from statevault.storage.redaction import redacted
 from statevault.storage.retry import RetryingStorage, RetryPolicy
 
@@ -32,7 +34,7 @@ def open_storage(
     *,
     retry: RetryPolicy | None = _DEFAULT_RETRY,
 ) -> Storage:
-    """Open the storage at a path or URL. Nothing is read or written yet.
+    """Open the storage at a path or URL. Nothing in it is read or written yet, and no server is asked.
 
     Args:
         url: A path (``~`` is the home folder), ``file://…``, ``memory://…``, ``s3://bucket/prefix``,
@@ -54,9 +56,14 @@ def open_storage(
     DESCRIPTORS.begin()
     text = normalized_url(url)
     protocol = _protocol(text)
+    if storage_options is not None and not isinstance(storage_options, Mapping):
+        raise StorageOptionError(f"storage_options for {redacted(text)} must be a dict of options by their names")
     own = dict(url.storage_options) if isinstance(url, UPath) else {}
     options = {**own, **(storage_options or {})}
     if protocol in {"", "file", "local"}:
+        # None of them is needed. One that fsspec does not know is meant for another place.
+        given = {name: value for name, value in options.items() if value is not None}
+        check_names(given, parameters(LocalFileSystem), url=text)
         return LocalStorage(_local_path(text))
     storage: Storage
     try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from typing_extensions import override
@@ -40,7 +40,8 @@ class ScriptedAnswer:
         headers: Beside Content-Length.
         announced: What Content-Length says, if not the size of `body`; the connection is closed after it.
         after: Waited for before anything is sent.
-        drips_s: If not 0, the body is sent byte by byte, with a pause of so many seconds after each.
+        drip: If given, called before each byte of the body, which are sent one by one then.
+        drips_head: Send what comes before the body in that way, too.
     """
 
     status: int = 200
@@ -48,7 +49,8 @@ class ScriptedAnswer:
     headers: Mapping[str, str] = field(default_factory=dict)
     announced: int | None = None
     after: threading.Event | None = None
-    drips_s: float = 0.0
+    drip: Callable[[], None] | None = None
+    drips_head: bool = False
 
 
 @contextlib.contextmanager
@@ -74,18 +76,22 @@ def scripted_server(
             if said.after is not None:
                 said.after.wait()
             with contextlib.suppress(ConnectionError):
-                self.send_response_only(said.status)
-                for name, value in said.headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(said.body) if said.announced is None else said.announced))
-                self.end_headers()
-                if self.command != "HEAD" and not said.drips_s:
-                    self.wfile.write(said.body)
-                elif self.command != "HEAD":
-                    for byte in said.body:
-                        self.wfile.write(bytes([byte]))
-                        time.sleep(said.drips_s)
+                length = len(said.body) if said.announced is None else said.announced
+                headers = "".join(f"{name}: {value}\r\n" for name, value in said.headers.items())
+                status = f"HTTP/1.1 {said.status} {HTTPStatus(said.status).phrase}"
+                head = f"{status}\r\n{headers}Content-Length: {length}\r\n\r\n".encode()
+                self._send(head, said.drip if said.drips_head else None)
+                if self.command != "HEAD":
+                    self._send(said.body, said.drip)
             self.close_connection = said.announced is not None
+
+        def _send(self, data: bytes, drip: Callable[[], None] | None) -> None:
+            if drip is None:
+                self.wfile.write(data)
+                return
+            for byte in data:
+                drip()
+                self.wfile.write(bytes([byte]))
 
         do_DELETE = do_GET = do_HEAD = do_POST = do_PUT = _answer
 

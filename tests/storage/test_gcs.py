@@ -19,6 +19,7 @@ from statevault.errors import (
     ObjectNotFoundError,
     StorageAccessError,
     StorageError,
+    StorageOptionError,
     StorageTimeoutError,
     StorageUnreachableError,
     StoreNotFoundError,
@@ -229,10 +230,10 @@ def test_a_server_that_does_not_answer_is_a_timeout() -> None:
         never.set()
 
 
-def test_a_token_that_is_no_token_is_an_access_error(tmp_path: Path) -> None:
+def test_a_token_that_is_no_token_is_an_option_error(tmp_path: Path) -> None:
     (tmp_path / "token.json").write_text("{}")
-    with pytest.raises(StorageAccessError, match="GOOGLE_APPLICATION_CREDENTIALS"):
-        open_storage("gs://bucket", {"token": str(tmp_path / "token.json")}).get("key")
+    with pytest.raises(StorageOptionError, match="GOOGLE_APPLICATION_CREDENTIALS"):
+        open_storage("gs://bucket", {"token": str(tmp_path / "token.json")})
 
 
 def test_a_url_without_bucket_is_refused() -> None:

@@ -25,6 +25,7 @@ from statevault.errors import (
     StoreNotFoundError,
 )
 from statevault.storage import RetryingStorage, RetryPolicy, Storage, client, open_storage
+from statevault.storage.redaction import Secrets
 from statevault.storage.s3.errors import answer, is_conflict, translated
 from statevault.storage.s3.storage import S3Storage
 from statevault.storage.s3.upload import part_size
@@ -120,6 +121,13 @@ def test_a_conflict_with_an_object_that_is_gone_again_is_transient() -> None:
 
 
 # ------------------------------------------------------------------------------------------- deleting
+
+
+def test_a_put_that_is_told_that_there_is_no_such_object_is_made_again() -> None:
+    answers = [xml_error("NoSuchKey", 404), ScriptedAnswer(200, headers={"ETag": '"e"'})]
+    with scripted_server(lambda _: answers.pop(0)) as endpoint:
+        assert opened(endpoint, retry=_AT_ONCE).put("a/b", b"content", create_only=True) == 7
+    assert not answers
 
 
 def test_minio_of_2022_takes_no_bulk_delete_and_the_objects_go_all_the_same(servers: Servers) -> None:
@@ -425,7 +433,7 @@ def test_the_request_is_the_servers_to_say_even_through_a_chain_of_causes() -> N
 
 
 def test_an_error_of_unknown_kind_is_a_permanent_storage_error() -> None:
-    error = translated(ValueError("odd"), url="s3://b", key="k", what="Can't do it")
+    error = translated(ValueError("odd"), url="s3://b", key="k", what="Can't do it", secrets=Secrets({}))
     assert (type(error), error.transient, error.key) == (StorageError, False, "k")
 
 

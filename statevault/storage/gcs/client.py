@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import yarl
+from fsspec.asyn import sync
+from typing_extensions import override
 
 from statevault.storage.event_loop import event_loop
 from statevault.storage.gcs.errors import Refusal
 
-__all__ = ["Answer", "Request", "endpoint", "make_filesystem"]
+__all__ = ["Answer", "Request", "endpoint", "load_gcsfs", "make_filesystem", "token"]
 
 _EXTENSIONS_SWITCH = "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"
+_CONNECT_TIMEOUT_S = 4.0
+_SLOWEST_BYTES_PER_S = 32 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +59,18 @@ class Request:
     headers: Mapping[str, str] | None = None
     body: bytes | None = None
 
-    async def send(self, filesystem: Any, timeout: aiohttp.ClientTimeout) -> Answer:
+    async def send(self, filesystem: Any, silence_s: float) -> Answer:
         """Send it, once.
+
+        Args:
+            filesystem: Of gcsfs.
+            silence_s: How long nothing may come.
 
         Raises:
             Refusal: The server answered with a status of 400 or more.
+            TimeoutError: It takes too long, or the bytes come too slowly.
             Exception: What aiohttp and google-auth raise.
         """
-        await filesystem._set_session()  # noqa: SLF001
         # Quoted here: aiohttp would change "%2F" and "+" in a key.
         query = "&".join(
             f"{name}={quote(value, safe='')}"
@@ -71,19 +81,57 @@ class Request:
             url += ("&" if "?" in url else "?") + query
         # No encoding on the way: gcsfs' session would ask for gzip, and the length could not be checked.
         headers = filesystem._get_headers({"Accept-Encoding": "identity", **(self.headers or {})})  # noqa: SLF001
-        async with filesystem.session.request(
-            self.method,
-            yarl.URL(url, encoded=True),
-            headers=headers,
-            # As a file: aiohttp would send bytes in one piece, in which no other request gets its turn.
-            data=None if self.body is None else io.BytesIO(self.body),
-            timeout=timeout,
-            allow_redirects=False,
-        ) as response:
-            body = await response.read()
+        # Its own total would not grow with what is sent and comes.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=silence_s)
+        patience = _Patience(2 * (silence_s + _CONNECT_TIMEOUT_S))
+        async with (
+            patience.limit,
+            filesystem.session.request(
+                self.method,
+                yarl.URL(url, encoded=True),
+                headers=headers,
+                data=None if self.body is None else _SentBody(self.body, patience),
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response,
+        ):
+            pieces = []
+            async for piece in response.content.iter_any():
+                pieces.append(piece)
+                patience.passed(len(piece))
+            body = b"".join(pieces)
             if response.status >= 400:
                 raise Refusal(response.status, body)
             return Answer(response.status, response.headers.copy(), body)
+
+
+class _Patience:
+    """The deadline of a request, which is put off by what passes."""
+
+    def __init__(self, allowance_s: float) -> None:
+        self.limit = asyncio.timeout(allowance_s)
+        self._allowance_s = allowance_s
+
+    def passed(self, count: int) -> None:
+        """Note that so many bytes more have."""
+        latest = asyncio.get_running_loop().time() + self._allowance_s
+        with suppress(RuntimeError):  # it is over
+            self.limit.reschedule(min(latest, (self.limit.when() or 0.0) + count / _SLOWEST_BYTES_PER_S))
+
+
+class _SentBody(io.BytesIO):
+    """Bytes as a file: aiohttp would send bytes in one piece, in which no other request gets its turn."""
+
+    def __init__(self, data: bytes, patience: _Patience) -> None:
+        super().__init__(data)
+        self._patience = patience
+
+    @override
+    def read(self, size: int | None = -1, /) -> bytes:
+        # What was read before has been sent.
+        data = super().read(size)
+        self._patience.passed(len(data))
+        return data
 
 
 def endpoint(options: Mapping[str, Any]) -> str:
@@ -92,21 +140,41 @@ def endpoint(options: Mapping[str, Any]) -> str:
     return "" if given == "default" else str(given)
 
 
-def make_filesystem(options: Mapping[str, Any]) -> Any:
-    """Make a filesystem of gcsfs that holds a session and credentials.
+def load_gcsfs(*, emulated: bool) -> Any:
+    """The package gcsfs, where extensions of it that emulators do not speak are off.
 
     Raises:
-        ImportError: gcsfs is not installed.
+        ImportError: It is not installed.
     """
-    event_loop()
-    emulated = endpoint(options)
     if emulated:
         # Extensions of gcsfs ask for a bucket's kind over gRPC, which emulators do not speak, and wait a minute
         # for the answer. This is read when gcsfs is imported; the paths that users get are of its class as well.
         os.environ.setdefault(_EXTENSIONS_SWITCH, "false")
-    # The class without those extensions, whatever the switch said when somebody else imported gcsfs.
-    from gcsfs.core import GCSFileSystem  # noqa: PLC0415
+    import gcsfs.core  # noqa: PLC0415
 
+    return gcsfs
+
+
+def make_filesystem(options: Mapping[str, Any]) -> Any:
+    """Make a filesystem of gcsfs that holds a session and credentials.
+
+    Raises:
+        Exception: What gcsfs and google-auth say of the options.
+    """
+    event_loop()
+    # The class without those extensions, whatever the switch said when somebody else imported gcsfs.
+    filesystem = load_gcsfs(emulated=bool(endpoint(options))).core.GCSFileSystem(
+        **{"use_listings_cache": False, **options, "token": token(options), "skip_instance_cache": True}
+    )
+    sync(filesystem.loop, filesystem._set_session)  # noqa: SLF001
+    return filesystem
+
+
+def token(options: Mapping[str, Any]) -> Any:
+    """What gcsfs is told of the credentials."""
+    if options.get("token") is not None:
+        return options["token"]
+    if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+        return "google_default"  # by itself gcsfs would go on without credentials where that names no good ones
     # Without a token gcsfs looks for Google's metadata server, for seconds.
-    token = {"token": "anon"} if emulated and "GOOGLE_APPLICATION_CREDENTIALS" not in os.environ else {}
-    return GCSFileSystem(**{"use_listings_cache": False, **token, **options, "skip_instance_cache": True})
+    return "anon" if endpoint(options) else None

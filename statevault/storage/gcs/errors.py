@@ -14,11 +14,12 @@ from statevault.errors import (
     StorageAccessError,
     StorageError,
     StorageFullError,
+    StorageOptionError,
     StorageTimeoutError,
     StorageUnreachableError,
 )
 from statevault.storage.os_errors import storage_error
-from statevault.storage.redaction import redacted
+from statevault.storage.redaction import Secrets, chain
 
 __all__ = ["Refusal", "translated"]
 
@@ -41,6 +42,7 @@ _CREDENTIALS_REMEDY = (
 _ENDPOINT_REMEDY = (
     'Check the network, and STORAGE_EMULATOR_HOST or storage_options={"endpoint_url": …} (-o endpoint_url=…).'
 )
+_OPTIONS_REMEDY = "Look at the storage options (-o, storage_options=), token and session_kwargs above all."
 
 
 class Refusal(Exception):  # noqa: N818 - an answer first; it becomes an error when it is translated
@@ -57,7 +59,7 @@ class Refusal(Exception):  # noqa: N818 - an answer first; it becomes an error w
         super().__init__(message or f"HTTP status {status}")
 
 
-def translated(error: BaseException, *, url: str, key: str, what: str) -> StorageError:
+def translated(error: BaseException, *, url: str, key: str, what: str, secrets: Secrets) -> StorageError:
     """The error of statevault for one of GCS.
 
     Args:
@@ -65,24 +67,29 @@ def translated(error: BaseException, *, url: str, key: str, what: str) -> Storag
         url: The storage's root, without credentials.
         key: The object that the call was about, or "".
         what: What was tried, as the beginning of a sentence.
+        secrets: What the error may hold, and nobody must see.
     """
     if isinstance(error, StorageError):
         return error
-    text = f"{what}: {redacted(str(error)) or type(error).__name__}."
+    reason = secrets.hidden(str(error)).strip().rstrip(".")
+    text = f"{what}: {reason or type(error).__name__}."
     if isinstance(error, Refusal):
         return _from_answer(error, url=url, key=key, text=text)
     # A connection that was never made is a timeout to aiohttp; fsspec wraps every timeout in one of its own.
-    never_made = any(isinstance(cause, aiohttp.ConnectionTimeoutError) for cause in (error, error.__cause__))
+    never_made = any(isinstance(cause, aiohttp.ConnectionTimeoutError) for cause in chain(error))
     if never_made or isinstance(error, _BROKEN):
         return StorageUnreachableError(f"{text} {_ENDPOINT_REMEDY}", transient=True, url=url, key=key)
     if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
-        return StorageTimeoutError(f"{text} The server did not answer in time.", transient=True, url=url, key=key)
+        text = f"{what}: {reason or 'too slow'}. The server did not answer in time."
+        return StorageTimeoutError(text, transient=True, url=url, key=key)
     if isinstance(error, auth.GoogleAuthError):
         return StorageAccessError(f"{text} {_CREDENTIALS_REMEDY}", url=url, key=key)
     if _in_auth(error):
         return StorageAccessError(f"{text} {_CREDENTIALS_REMEDY}", url=url, key=key)
+    if isinstance(error, (TypeError, ValueError)) and not isinstance(error, OSError):
+        return StorageOptionError(f"{text} {_OPTIONS_REMEDY}", url=url, key=key)
     if isinstance(error, OSError):
-        return storage_error(error, url=url, key=key, what=what)
+        return storage_error(error, url=url, key=key, what=what, hidden=secrets.hidden)
     return StorageError(f"{text} ({type(error).__name__})", url=url, key=key)
 
 

@@ -7,7 +7,6 @@ themselves, and have extensions that do not work against emulators.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -15,7 +14,6 @@ from itertools import chain
 from typing import Any, cast
 from urllib.parse import quote
 
-import aiohttp
 from blake3 import blake3
 from fsspec.asyn import sync
 from typing_extensions import override
@@ -31,20 +29,20 @@ from statevault.storage.body import blocks
 from statevault.storage.buckets import bucket_and_prefix
 from statevault.storage.client import Client
 from statevault.storage.event_loop import event_loop
-from statevault.storage.gcs.client import Answer, Request, endpoint, make_filesystem
+from statevault.storage.gcs.client import Answer, Request, make_filesystem, token
 from statevault.storage.gcs.errors import Refusal, translated
+from statevault.storage.gcs.options import client_settings, is_told_here
 from statevault.storage.gcs.upload import PIECE_BYTES, ResumableUpload
 from statevault.storage.interface import Body, ObjectInfo, Storage
 from statevault.storage.keys import check_key, check_prefix
-from statevault.storage.options import check_endpoint, options_refused
+from statevault.storage.options import options_refused
 from statevault.storage.ranges import check_length, check_range, object_size, range_header
-from statevault.storage.redaction import redacted
+from statevault.storage.redaction import Secrets, redacted
 
 __all__ = ["GcsStorage"]
 
-_CONNECT_TIMEOUT_S = 4.0
+_LOOK = "look at the storage options (-o, storage_options=), token above all, and at GOOGLE_APPLICATION_CREDENTIALS"
 _READ_TIMEOUT_S = 30.0
-_SLOWEST_BYTES_PER_S = 32 << 10
 _PARALLEL_DELETES = 16
 
 
@@ -65,17 +63,16 @@ class GcsStorage(Storage):
         self.url = redacted(url)
         self._full_url = url
         self._bucket, self._prefix = bucket_and_prefix(url)
-        if importlib.util.find_spec("gcsfs") is None:
-            raise ModuleNotFoundError("No module named 'gcsfs'", name="gcsfs")
-        self._options = dict(storage_options or {})
-        name = "endpoint_url" if self._options.get("endpoint_url") else "STORAGE_EMULATOR_HOST"
-        check_endpoint(endpoint(self._options), name=name, url=self.url)
-        with options_refused(self.url):
-            self._silence_s = float(self._options.get("timeout") or _READ_TIMEOUT_S)
+        self._options = client_settings(storage_options or {}, url=self.url)
+        self._secrets = Secrets(self._options)
+        self._silence_s = float(self._options.get("timeout") or _READ_TIMEOUT_S)
         # Its thread can be started now, and perhaps not any more when it is needed first.
         event_loop()
-        self._client: Client[Any] = Client(self._make_filesystem)
+        self._client: Client[Any] = Client(self._make_filesystem, self._secrets)
         self._bucket_seen = False
+        if is_told_here(self._options):
+            what = f"Can't use {self.url}"
+            self._client.run(lambda _: None, translate=lambda error: self._translated(error, what, ""))
 
     @override
     def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
@@ -124,9 +121,7 @@ class GcsStorage(Storage):
             "GET", f"download/{self._object(key)}", {"alt": "media"}, headers={"Range": asked} if asked else None
         )
         try:
-            answer = self._ask(
-                request, f"Can't read {key} from {self.url}", key, size=0 if end is None else end - start
-            )
+            answer = self._ask(request, f"Can't read {key} from {self.url}", key)
         except StorageError as error:
             cause = error.__cause__
             if not (isinstance(cause, Refusal) and cause.status == 416):
@@ -172,14 +167,13 @@ class GcsStorage(Storage):
         if not paths:
             return
         slots = asyncio.Semaphore(_PARALLEL_DELETES)
-        timeout = self._timeout(0)
 
         async def delete_one(filesystem: Any, key: str) -> StorageError | None:
             async with slots:
                 try:
-                    await Request("DELETE", paths[key]).send(filesystem, timeout)
+                    await Request("DELETE", paths[key]).send(filesystem, self._silence_s)
                 except Exception as error:  # noqa: BLE001 - looked at below, after the others had their turn
-                    failure = translated(error, url=self.url, key=key, what=f"Can't delete {key} in {self.url}")
+                    failure = self._failure(error, f"Can't delete {key} in {self.url}", key)
                     return None if isinstance(failure, ObjectNotFoundError) else failure
             return None
 
@@ -197,8 +191,8 @@ class GcsStorage(Storage):
     @override
     def path(self, key: str = "") -> UPath:
         url = f"{self._full_url}/{check_key(key)}" if key else self._full_url
-        anonymous = {"token": "anon"} if endpoint(self._options) else {}
-        path: UPath = UPath(url, **{"use_listings_cache": False, **anonymous, **self._options})
+        options = {"use_listings_cache": False, **self._options, "token": token(self._options)}
+        path: UPath = UPath(url, **options)
         return path
 
     @override
@@ -206,7 +200,9 @@ class GcsStorage(Storage):
         self._client.close()
 
     def _make_filesystem(self) -> Any:
-        with options_refused(self.url):
+        # Where nobody is asked, whatever goes wrong is said by the options.
+        refusals = (Exception,) if is_told_here(self._options) else (TypeError, ValueError)
+        with options_refused(self.url, self._secrets, refusals=refusals, look=_LOOK):
             return make_filesystem(self._options)
 
     def _name(self, key: str) -> str:
@@ -218,21 +214,19 @@ class GcsStorage(Storage):
     def _listing(self, params: Mapping[str, str]) -> Request:
         return Request("GET", f"storage/v1/b/{quote(self._bucket, safe='')}/o", dict(params))
 
-    def _timeout(self, size: int) -> aiohttp.ClientTimeout:
-        total = 2 * (self._silence_s + _CONNECT_TIMEOUT_S) + size / _SLOWEST_BYTES_PER_S
-        return aiohttp.ClientTimeout(total=total, sock_connect=_CONNECT_TIMEOUT_S, sock_read=self._silence_s)
-
-    def _ask(self, request: Request, what: str, key: str, *, size: int = 0) -> Answer:
-        timeout = self._timeout(max(size, len(request.body or b"")))
+    def _ask(self, request: Request, what: str, key: str) -> Answer:
         answer = self._client.run(
-            lambda filesystem: cast("Answer", sync(filesystem.loop, request.send, filesystem, timeout)),
+            lambda filesystem: cast("Answer", sync(filesystem.loop, request.send, filesystem, self._silence_s)),
             translate=lambda error: self._translated(error, what, key),
         )
         self._bucket_seen = True
         return answer
 
+    def _failure(self, error: BaseException, what: str, key: str) -> StorageError:
+        return translated(error, url=self.url, key=key, what=what, secrets=self._secrets)
+
     def _translated(self, error: BaseException, what: str, key: str) -> StorageError:
-        failure = translated(error, url=self.url, key=key, what=what)
+        failure = self._failure(error, what, key)
         # A missing bucket and a missing object have the same status.
         if isinstance(failure, ObjectNotFoundError) and not self._bucket_seen:
             return self._without_bucket(failure, what)
@@ -241,11 +235,10 @@ class GcsStorage(Storage):
     def _without_bucket(self, failure: StorageError, what: str) -> StorageError:
         """The error for a missing object, after a look whether its bucket exists."""
         listing = self._listing({"prefix": self._prefix, "maxResults": "1"})
-        timeout = self._timeout(0)
         try:
             self._client.run(
-                lambda filesystem: sync(filesystem.loop, listing.send, filesystem, timeout),
-                translate=lambda error: translated(error, url=self.url, key="", what=what),
+                lambda filesystem: sync(filesystem.loop, listing.send, filesystem, self._silence_s),
+                translate=lambda error: self._failure(error, what, ""),
             )
         except ObjectNotFoundError:
             msg = f"{what}: there is no bucket {self._bucket}. Make it, or check its name."

@@ -7,12 +7,11 @@ requests fill the wire, and the other threads of the program go on.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from inspect import signature
+from functools import cache
 from typing import Any, cast
 
 import botocore
@@ -20,21 +19,38 @@ import botocore.config
 import botocore.handlers
 import botocore.session
 import s3fs
+from botocore.credentials import Credentials
+from botocore.loaders import create_loader
 from botocore.utils import parse_timestamp
+from botocore.validate import ParamValidator
 from fsspec.asyn import sync
 
+from statevault.errors import StorageOptionError
 from statevault.storage.event_loop import event_loop
-from statevault.storage.options import check_endpoint, check_nested
+from statevault.storage.options import check_names, check_whole_text
+from statevault.storage.redaction import Secrets
+from statevault.storage.s3.credentials import FoundCredentials
+from statevault.storage.s3.deadlines import limit_requests
+from statevault.storage.s3.options import ONLY_ASYNC
 
-__all__ = ["S3Client", "client_settings", "instant", "known_options"]
+__all__ = ["S3Client", "instant"]
 
-# What is sent over a new connection has this long as well, piece by piece: urllib3 lets the socket wait no longer until
-# the first answer has come. So it is what a busy server may stand still for in the middle of an upload.
-_CONNECT_TIMEOUT_S = 10.0
-_READ_TIMEOUT_S = 30.0
 _CREDENTIALS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-# What only the client of aiobotocore knows.
-_ONLY_ASYNC = frozenset({"connector_args", "http_session_cls"})
+# What a storage asks for.
+_OPERATIONS = (
+    "PutObject",
+    "CreateMultipartUpload",
+    "UploadPart",
+    "CompleteMultipartUpload",
+    "AbortMultipartUpload",
+    "ListMultipartUploads",
+    "GetObject",
+    "HeadObject",
+    "HeadBucket",
+    "ListObjectsV2",
+    "DeleteObject",
+    "DeleteObjects",
+)
 
 
 class S3Client:
@@ -42,18 +58,21 @@ class S3Client:
 
     Args:
         settings: What ``s3fs.S3FileSystem`` takes.
+        url: The storage's root, without credentials.
+        secrets: Of the storage. Credentials that are found are added to them.
+
+    Raises:
+        StorageOptionError: An option, or a credential, can't be used.
+        Exception: Whatever botocore says of its arguments.
     """
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any], *, url: str, secrets: Secrets) -> None:
         # It makes no connection: it only says what its options mean, with fsspec's configuration.
-        options = s3fs.S3FileSystem(**settings, asynchronous=True, skip_instance_cache=True)
-        self._client = _connect(options)
+        options = s3fs.S3FileSystem(**{**settings, "asynchronous": True, "skip_instance_cache": True})
+        self._client = _connect(options, url=url, secrets=secrets)
         self._extra = {**options.s3_additional_kwargs, **options.req_kw}
-
-    @property
-    def silence_s(self) -> float:
-        """How long the server may send nothing."""
-        return float(self._client.meta.config.read_timeout)
+        if self._extra:
+            _check_parameters(self._extra, self._client.meta.service_model, url=url)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Make a request, such as ``get_object``.
@@ -73,49 +92,26 @@ class S3Client:
         return {name: value for name, value in self._extra.items() if name in shape.members and value is not None}
 
 
-def known_options() -> set[str]:
-    """The names of options that s3fs has, and that botocore's client has in its place."""
-    return {*signature(s3fs.S3FileSystem.__init__).parameters, "region_name", "profile"}
+def _check_parameters(extra: Mapping[str, Any], model: Any, *, url: str) -> None:
+    """Refuse what no request of a storage could say."""
+    shapes: dict[str, Any] = {}
+    for operation in _OPERATIONS:
+        shapes |= model.operation_model(operation).input_shape.members
+    check_names(extra, shapes, url=url, within="s3_additional_kwargs")
+    for name, value in extra.items():
+        told = f"s3_additional_kwargs.{name}"
+        # Bytes are a key of the customer's own, which botocore encodes before it looks at it.
+        is_given = value is not None and not isinstance(value, bytes)
+        if is_given and ParamValidator().validate(value, shapes[name]).has_errors():
+            raise StorageOptionError(f"{told} of {url} can't be used: expected a {shapes[name].type_name}", url=url)
+        for text in value.values() if isinstance(value, Mapping) else (value,):
+            if isinstance(text, str):
+                check_whole_text(text, name=told, url=url)
 
 
-def client_settings(options: Mapping[str, Any], *, url: str) -> dict[str, Any]:
-    """The options of the filesystem: the user's, and ours where they say nothing.
-
-    Args:
-        options: The user's.
-        url: The storage's root, without credentials.
-
-    Raises:
-        StorageOptionError: One can't be used.
-    """
-    check_nested(options, ("client_kwargs", "config_kwargs", "s3_additional_kwargs"), url=url)
-    config: dict[str, Any] = {
-        "connect_timeout": _CONNECT_TIMEOUT_S,
-        "read_timeout": _READ_TIMEOUT_S,
-        "retries": {"total_max_attempts": 1, "mode": "standard"},
-        "max_pool_connections": 32,
-        "request_checksum_calculation": "when_required",
-        "response_checksum_validation": "when_required",
-        # botocore would put together a longer one for each request, and spend a tenth of its time on it.
-        "user_agent": f"statevault botocore/{botocore.__version__}",
-    }
-    said = {
-        "endpoint_url": options.get("endpoint_url"),
-        "client_kwargs.endpoint_url": (options.get("client_kwargs") or {}).get("endpoint_url"),
-        **{name: os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")},
-    }
-    name, endpoint = next(((name, value) for name, value in said.items() if value), ("", None))
-    check_endpoint(endpoint, name=name, url=url)
-    given = dict(options.get("config_kwargs") or {})
-    if endpoint and "amazonaws.com" not in endpoint:
-        given["s3"] = {"addressing_style": "path", **(given.get("s3") or {})}
-    config.update(given)
-    return {"use_listings_cache": False, **options, "config_kwargs": config}
-
-
-def _connect(options: Any) -> Any:
+def _connect(options: Any, *, url: str, secrets: Secrets) -> Any:
     """A client of botocore with the options of a filesystem, put together as that does for its own client."""
-    config = {name: value for name, value in options.config_kwargs.items() if name not in _ONLY_ASYNC}
+    config = {name: value for name, value in options.config_kwargs.items() if name not in ONLY_ASYNC}
     arguments = dict(zip(_CREDENTIALS, (options.key, options.secret, options.token), strict=True))
     arguments |= {"endpoint_url": options.endpoint_url, "use_ssl": options.use_ssl}
     arguments |= options.client_kwargs
@@ -124,12 +120,21 @@ def _connect(options: Any) -> Any:
         for name in _CREDENTIALS:
             arguments[name] = None
     session = _session(options)
+    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    if not options.anon and not any(arguments[name] for name in _CREDENTIALS):
+        if region := arguments.get("region_name") or config.get("region_name"):
+            # Those who lend a role are asked there, too.
+            session.set_config_variable("region", region)
+        find, providers = _ways_to_credentials(session, options.session)
+        found = FoundCredentials(find, providers, url=url, secrets=secrets)
+        session.register_component("credential_provider", found)
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=instant)
     client = session.create_client(
         "s3",
         config=botocore.config.Config(**config),
         **{name: value for name, value in arguments.items() if value is not None},
     )
+    limit_requests(client)
     _sign_no_bodies_over_tls(client.meta)
     # It would wait before each body for the server's consent, for a second where a server gives none.
     client.meta.events.unregister("before-call.s3", botocore.handlers.add_expect_header)
@@ -170,6 +175,12 @@ def _take_redirect_as_answer(request_dict: dict[str, Any], **_: Any) -> None:
     request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
+@cache
+def _loader(data_path: str | None) -> Any:
+    """What reads botocore's description of S3, once a process: that is most of the work of making a client."""
+    return create_loader(data_path)
+
+
 def _session(options: Any) -> Any:
     given = options.session
     if given is None:
@@ -177,12 +188,22 @@ def _session(options: Any) -> Any:
     session = botocore.session.Session(profile=given.profile)
     for name in ("region", "ca_bundle"):
         session.set_config_variable(name, given.get_config_variable(name))
+    return session
+
+
+def _ways_to_credentials(session: Any, given: Any) -> tuple[Callable[[], Credentials | None], Sequence[Any]]:
+    """How credentials are found, by a session of the user's own if one is given; and botocore's places to look at."""
+    if given is None:
+        resolver = session.get_component("credential_provider")
+        return resolver.load_credentials, resolver.providers
 
     async def frozen() -> Any:
         credentials = await given.get_credentials()
         return None if credentials is None else await credentials.get_frozen_credentials()
 
-    # Read again when they are refused, as then all of this is made anew.
-    if (credentials := sync(event_loop(), frozen)) is not None:
-        session.set_credentials(credentials.access_key, credentials.secret_key, credentials.token)
-    return session
+    def find() -> Credentials | None:
+        # Read again when they are refused, as then all of this is made anew.
+        credentials = sync(event_loop(), frozen)
+        return None if credentials is None else Credentials(*credentials[:3], method="session")
+
+    return find, ()

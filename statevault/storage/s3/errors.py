@@ -13,15 +13,16 @@ from statevault.errors import (
     StorageAccessError,
     StorageError,
     StorageFullError,
+    StorageOptionError,
     StorageTimeoutError,
     StorageUnreachableError,
     StoreNotFoundError,
 )
 from statevault.storage.os_errors import storage_error
-from statevault.storage.redaction import redacted
+from statevault.storage.redaction import Secrets, chain
 
 __all__ = [
-    "REFUSED_ARGUMENTS",
+    "NO_CREDENTIALS",
     "answer",
     "is_conflict",
     "is_missing",
@@ -73,13 +74,35 @@ _TRANSIENT = frozenset(
     }
 )
 _REGION = frozenset({"PermanentRedirect", "Redirect", "AuthorizationHeaderMalformed", "301", "307"})
-_NO_CREDENTIALS = (
+NO_CREDENTIALS: tuple[type[Exception], ...] = (
     boto.NoCredentialsError,
-    boto.PartialCredentialsError,
     boto.CredentialRetrievalError,
+    boto.MetadataRetrievalError,
     boto.TokenRetrievalError,
     boto.SSOError,
+    *([boto.LoginError] if hasattr(boto, "LoginError") else ()),  # not in the oldest versions
+)
+"""Errors of botocore where whoever should lend credentials has lent none."""
+
+# What botocore says of options only when it makes the first request, or finds credentials for it.
+_UNUSABLE = (
+    boto.ConfigParseError,
+    boto.EndpointProviderError,
+    boto.InvalidConfigError,
+    boto.ParamValidationError,
+    boto.PartialCredentialsError,
     boto.ProfileNotFound,
+    boto.UnknownSignatureVersionError,
+    boto.UnsupportedSignatureVersionError,
+    boto.ValidationError,
+)
+_UNUSABLE_BY_TRANSPORT = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    boto.InvalidProxiesConfigError,
 )
 _BROKEN = (
     boto.ConnectionError,
@@ -95,20 +118,19 @@ _CREDENTIALS_REMEDY = (
     "delete there."
 )
 _ENDPOINT_REMEDY = 'Check the network, and AWS_ENDPOINT_URL or storage_options={"endpoint_url": …} (-o endpoint_url=…).'
-REFUSED_ARGUMENTS = (boto.ValidationError, boto.UnknownEndpointError, boto.InvalidConfigError)
-"""Errors of botocore that say that what a client is made of can't be."""
+_OPTIONS_REMEDY = (
+    "Look at the storage options (-o, storage_options=), at the variables of AWS, and at its configuration files."
+)
 
 
 def answer(error: BaseException) -> tuple[str, int]:
     """The server's error code and HTTP status in an error, or in what caused it; ``("", 0)`` without an answer."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in chain(error):
         response: dict[str, Any] | None = getattr(cause, "response", None)
         if isinstance(response, dict) and "Error" in response:
             code = str(response["Error"].get("Code", ""))
             status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
             return code, status or (int(code) if code.isdigit() else 0)
-        cause = cause.__cause__
     return "", 0
 
 
@@ -134,7 +156,7 @@ def is_refused_request(error: BaseException) -> bool:
     return answer(error)[0] in _REFUSED
 
 
-def translated(error: BaseException, *, url: str, key: str, what: str) -> StorageError:
+def translated(error: BaseException, *, url: str, key: str, what: str, secrets: Secrets) -> StorageError:
     """The error of statevault for any other.
 
     Args:
@@ -142,24 +164,44 @@ def translated(error: BaseException, *, url: str, key: str, what: str) -> Storag
         url: The storage's root, without credentials.
         key: The object that the call was about, or "".
         what: What was tried, as the beginning of a sentence.
+        secrets: What the error may hold, and nobody must see.
     """
     if isinstance(error, StorageError):
         return error
+    reason = secrets.hidden(str(error)).strip().rstrip(".") or type(error).__name__
     code, status = answer(error)
     if code or status:
-        return _from_answer(code, status, url=url, key=key, what=f"{what}: {redacted(str(error))} ({code} {status}).")
-    text = f"{what}: {redacted(str(error)) or type(error).__name__}."
-    if isinstance(error, _NO_CREDENTIALS):
+        return _from_answer(code, status, url=url, key=key, what=f"{what}: {reason} ({code} {status}).")
+    text = f"{what}: {reason}."
+    if isinstance(error, NO_CREDENTIALS):
         return StorageAccessError(f"{text} {_CREDENTIALS_REMEDY}", url=url, key=key)
-    if isinstance(error, _LATE):
-        return StorageTimeoutError(f"{text} The server did not answer in time.", transient=True, url=url, key=key)
+    if isinstance(error, _UNUSABLE) or _is_unusable_by_transport(error):
+        return StorageOptionError(f"{text} {_OPTIONS_REMEDY}", url=url, key=key)
+    if (late := _too_late(error)) is not None:
+        text = f"{what}: {reason} ({secrets.hidden(str(late))}). The server did not answer in time."
+        return StorageTimeoutError(text, transient=True, url=url, key=key)
     if isinstance(error, _BROKEN):
         return StorageUnreachableError(f"{text} {_ENDPOINT_REMEDY}", transient=True, url=url, key=key)
     if isinstance(error, ResponseParserError):
         return StorageError(f"{text} This is no answer of an S3 server.", transient=True, url=url, key=key)
     if isinstance(error, OSError):
-        return storage_error(error, url=url, key=key, what=what)
+        return storage_error(error, url=url, key=key, what=what, hidden=secrets.hidden)
     return StorageError(f"{text} ({type(error).__name__})", url=url, key=key)
+
+
+def _too_late(error: BaseException) -> BaseException | None:
+    """The time-out in an error, if that is what it tells of; urllib3 has one word for all that can befall a request."""
+    if not isinstance(error, (*_LATE, boto.ConnectionClosedError)):
+        return None
+    causes = chain(error, contexts=True)
+    late = next((cause for cause in causes if type(cause) is TimeoutError), None)
+    return late or (error if isinstance(error, _LATE) else None)
+
+
+def _is_unusable_by_transport(error: BaseException) -> bool:
+    """Whether it is one of botocore's HTTP client, which stumbled over a value before it could send anything."""
+    cause = getattr(error, "kwargs", {}).get("error") if type(error) is boto.HTTPClientError else None
+    return isinstance(cause, _UNUSABLE_BY_TRANSPORT) and not isinstance(cause, OSError)
 
 
 def _from_answer(code: str, status: int, *, url: str, key: str, what: str) -> StorageError:
@@ -168,7 +210,10 @@ def _from_answer(code: str, status: int, *, url: str, key: str, what: str) -> St
     if code in _MISSING:
         return ObjectNotFoundError(f"There is no object {key} in {url}.", url=url, key=key)
     if code in _REGION:
-        text = f"{what} The bucket lies in another region: set AWS_REGION."
+        text = (
+            f"{what} The bucket lies in another region: set AWS_DEFAULT_REGION, or "
+            'storage_options={"client_kwargs": {"region_name": …}} (-o client_kwargs.region_name=…).'
+        )
         return StorageError(text, url=url, key=key)
     if code == "RequestTimeTooSkewed":
         return StorageAccessError(f"{what} Set this machine's clock.", url=url, key=key)

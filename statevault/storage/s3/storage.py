@@ -29,11 +29,10 @@ from statevault.storage.interface import Body, ObjectInfo, Storage
 from statevault.storage.keys import check_key, check_prefix
 from statevault.storage.options import options_refused
 from statevault.storage.ranges import check_length, check_range, object_size, range_header
-from statevault.storage.redaction import redacted
-from statevault.storage.s3.client import S3Client, client_settings, known_options
+from statevault.storage.redaction import Secrets, redacted
+from statevault.storage.s3.client import S3Client
 from statevault.storage.s3.debris import abort_old_uploads
 from statevault.storage.s3.errors import (
-    REFUSED_ARGUMENTS,
     answer,
     is_conflict,
     is_missing,
@@ -41,6 +40,7 @@ from statevault.storage.s3.errors import (
     is_refused_request,
     translated,
 )
+from statevault.storage.s3.options import client_settings, known_options
 from statevault.storage.s3.stream import Part, SentBody, received, received_into
 from statevault.storage.s3.upload import PART_BYTES, MultipartUpload, part_size
 from statevault.worker_pool import parallel_map
@@ -50,6 +50,10 @@ __all__ = ["S3Storage"]
 logger = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
+_LOOK = (
+    "look at the storage options (-o, storage_options=), at AWS_PROFILE, AWS_CONFIG_FILE and the other variables of "
+    "AWS, and at its configuration files"
+)
 _BULK_KEYS = 1000
 _PARALLEL_DELETES = 16
 
@@ -75,9 +79,12 @@ class S3Storage(Storage):
         self._full_url = url
         self._bucket, self._prefix = bucket_and_prefix(url)
         self._settings = client_settings(storage_options or {}, url=self.url)
-        self._client = Client(self._connect)
+        self._secrets = Secrets(self._settings)
+        self._client = Client(self._connect, self._secrets)
         self._bulk_delete = True
         self._bucket_seen = False
+        # A client asks nobody anything when it is made. So what is wrong with its options is known here.
+        self._client.run(lambda _: None, translate=lambda error: self._translated(error, "", f"Can't use {self.url}"))
 
     @override
     def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
@@ -95,6 +102,10 @@ class S3Storage(Storage):
                 self._put_small(name, key, what, first, condition)
             else:
                 self._put_big(name, key, what, sent.counted(chain((first, second), cut)), condition)
+        except ObjectNotFoundError as error:
+            # JuiceFS answers so where the folder of the key goes at this moment, with the last object in it.
+            msg = f"{what}: the server says that there is no such object."
+            raise StorageError(msg, transient=True, url=self.url, key=key) from error
         except StorageError as error:
             # The conflict may be with this call's own first try, whose answer was lost on the way.
             if not create_only or not is_conflict(error):
@@ -106,12 +117,11 @@ class S3Storage(Storage):
 
     @override
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        expected = None if end is None else end - start
         data = b""
 
-        def receive(body: Any, silence_s: float) -> int:
+        def receive(body: Any) -> int:
             nonlocal data
-            data = received(body, size=expected, silence_s=silence_s)
+            data = received(body)
             return len(data)
 
         self._get(key, start, end, receive)
@@ -119,12 +129,9 @@ class S3Storage(Storage):
 
     @override
     def get_into(self, key: str, start: int, target: memoryview) -> None:
-        def receive(body: Any, silence_s: float) -> int:
-            return received_into(body, target, silence_s=silence_s)
+        self._get(key, start, start + target.nbytes, lambda body: received_into(body, target))
 
-        self._get(key, start, start + target.nbytes, receive)
-
-    def _get(self, key: str, start: int, end: int | None, receive: Callable[[Any, float], int]) -> None:
+    def _get(self, key: str, start: int, end: int | None, receive: Callable[[Any], int]) -> None:
         """Ask for a range of an object, which `receive` reads; it tells how many bytes came."""
         request: dict[str, Any] = {"Bucket": self._bucket, "Key": self._name(key)}
         if end is not None and start >= end:
@@ -136,7 +143,7 @@ class S3Storage(Storage):
 
         def read(client: S3Client) -> tuple[int, Mapping[str, Any]]:
             answer = client.call("get_object", **request)
-            return receive(answer["Body"], client.silence_s), answer
+            return receive(answer["Body"]), answer
 
         try:
             came, answer = self._call(read, f"Can't read {key} from {self.url}", key)
@@ -214,8 +221,8 @@ class S3Storage(Storage):
         self._client.close()
 
     def _connect(self) -> S3Client:
-        with options_refused(self.url, known=known_options(), refusals=REFUSED_ARGUMENTS):
-            return S3Client(self._settings)
+        with options_refused(self.url, self._secrets, known=known_options(), refusals=(Exception,), look=_LOOK):
+            return S3Client(self._settings, url=self.url, secrets=self._secrets)
 
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
@@ -234,7 +241,7 @@ class S3Storage(Storage):
         return StorageError(f"{what}: the connection broke in the answer.", transient=True, url=self.url, key=key)
 
     def _translated(self, error: BaseException, key: str, what: str) -> StorageError:
-        failure = translated(error, url=self.url, key=key, what=what)
+        failure = translated(error, url=self.url, key=key, what=what, secrets=self._secrets)
         # The answer to a HEAD has no body that could say whether the object or the bucket is missing.
         if isinstance(failure, ObjectNotFoundError) and not self._bucket_seen and answer(error)[0] != "NoSuchKey":
             return self._without_bucket(failure, what)

@@ -1,13 +1,11 @@
-"""Bodies on the wire to and from S3, piece by piece: what stands still ends, however much has gone before."""
+"""Bodies on the wire to and from S3, piece by piece."""
 
 from __future__ import annotations
 
-import math
 import os
 import threading
-import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from http.client import HTTPResponse
 from itertools import accumulate
@@ -24,8 +22,6 @@ Part: TypeAlias = Sequence[memoryview]
 _SEND_BYTES = 128 << 10
 # More would be asked of the memory allocator for each piece than the socket has at once.
 _RECEIVE_BYTES = 256 << 10
-# No link that is slower than this is waited for.
-_SLOWEST_BYTES_PER_S = 32 << 10
 
 
 class StoppedError(Exception):
@@ -74,29 +70,23 @@ class SentBody:
         return self._at
 
 
-def received(body: Any, *, size: int | None, silence_s: float) -> bytes:
-    """Read the body of an answer.
-
-    Args:
-        body: What botocore gave.
-        size: Bytes that are expected; None where that is not known.
-        silence_s: How long nothing may come.
+def received(body: Any) -> bytes:
+    """Read the body of an answer, as botocore gives it.
 
     Raises:
         TimeoutError: It comes too slowly.
         Exception: What urllib3 raises when the connection breaks.
     """
-    pieces = list(_pieces(body, size, silence_s))
+    pieces = list(_pieces(body))
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def received_into(body: Any, target: memoryview, *, silence_s: float) -> int:
+def received_into(body: Any, target: memoryview) -> int:
     """Read the body of an answer into memory that is there.
 
     Args:
         body: What botocore gave.
         target: Where to. What comes beyond it is dropped.
-        silence_s: How long nothing may come.
 
     Returns:
         How many bytes came.
@@ -107,9 +97,9 @@ def received_into(body: Any, target: memoryview, *, silence_s: float) -> int:
     """
     answer = _plain_answer(body)
     if answer is not None:
-        return _received_directly(body, answer, target, silence_s)
+        return _received_directly(body, answer, target)
     came = 0
-    for piece in _pieces(body, target.nbytes, silence_s):
+    for piece in _pieces(body):
         # Copied while it is in the processor's cache.
         taken = piece[: max(0, target.nbytes - came)]
         target[came : came + len(taken)] = taken
@@ -124,9 +114,8 @@ def _plain_answer(body: Any) -> HTTPResponse | None:
     return answer if is_plain else None
 
 
-def _received_directly(body: Any, answer: HTTPResponse, target: memoryview, silence_s: float) -> int:
+def _received_directly(body: Any, answer: HTTPResponse, target: memoryview) -> int:
     """Let the kernel write what comes to where it belongs, without a look at each piece on its way."""
-    too_late = _deadline(target.nbytes, silence_s)
     length = answer.length or 0
     wanted, came = target[:length], 0
     with closing(body):
@@ -134,7 +123,6 @@ def _received_directly(body: Any, answer: HTTPResponse, target: memoryview, sile
             # At each turn what is there: a call that waits until all has come could wait for ever.
             while came < wanted.nbytes and (count := answer.fp.readinto1(wanted[came:])):
                 came += count
-                too_late(came)
         except TimeoutError:
             raise
         except OSError as error:
@@ -148,24 +136,9 @@ def _received_directly(body: Any, answer: HTTPResponse, target: memoryview, sile
     return length
 
 
-def _pieces(body: Any, size: int | None, silence_s: float) -> Iterator[bytes]:
-    too_late = _deadline(size, silence_s)
-    came = 0
+def _pieces(body: Any) -> Iterator[bytes]:
     with closing(body):
         # The stream itself: botocore's reader would wait for all that it was asked for, and copy it once more.
         stream = body._raw_stream  # noqa: SLF001
         while piece := stream.read1(_RECEIVE_BYTES):
             yield piece
-            came += len(piece)
-            too_late(came)
-
-
-def _deadline(size: int | None, silence_s: float) -> Callable[[int], None]:
-    """What raises a :class:`TimeoutError` once so many bytes should have come."""
-    deadline = math.inf if size is None else time.monotonic() + silence_s + size / _SLOWEST_BYTES_PER_S
-
-    def check(came: int) -> None:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{came} of {size} bytes came in time")
-
-    return check
