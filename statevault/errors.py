@@ -169,7 +169,7 @@ class PauseTimeoutError(StateVaultError, TimeoutError):
 
 
 class MissingExtraError(StateVaultError, ImportError):
-    """An optional package is needed; the message holds the ``pip install`` that brings it."""
+    """An optional package is needed, or a newer one; the message holds the ``pip install`` that brings it."""
 
 
 class StorageError(StateVaultError, OSError):

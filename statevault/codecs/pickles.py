@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from statevault.errors import PickleNotAllowedError
+from statevault.errors import MissingExtraError, PickleNotAllowedError
 
 __all__ = [
     "PicklePolicy",
@@ -25,6 +25,7 @@ __all__ = [
     "looks_like_pickle",
     "pickle_policy",
     "pickles_allowed",
+    "require_safe_torch_load",
     "save_pickle",
 ]
 
@@ -160,3 +161,19 @@ def looks_like_pickle(path: str | os.PathLike[str]) -> bool:
             return any(name.endswith("data.pkl") for name in archive.namelist())
     except (zipfile.BadZipFile, OSError, ValueError):
         return False
+
+
+def require_safe_torch_load(torch: Any) -> None:
+    """Check that ``torch.load(weights_only=True)`` runs no code of the file.
+
+    Args:
+        torch: The package.
+
+    Raises:
+        MissingExtraError: It does, as before version 2.6 (CVE-2025-32434).
+    """
+    if torch.__version__ < "2.6":  # compared as versions
+        raise MissingExtraError(
+            f"torch {torch.__version__} runs code out of files from which it should take tensors only "
+            "(CVE-2025-32434): install a newer one with `pip install 'torch>=2.6'`"
+        )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from statevault.codecs import read_tree, write_tree
+from statevault.codecs.pickles import require_safe_torch_load
 from statevault.errors import FormatError, MissingExtraError, PickleNotAllowedError, StateVaultError
 from statevault.persistence.mode import PolicyMode
 
@@ -57,7 +58,7 @@ def read_state_dict(file: Path, mode: PolicyMode, device: Any, *, allow_pickle: 
         PickleNotAllowedError: That takes a pickle, and pickles are not allowed.
         FormatError: It is damaged, or no policy.
         StateVaultError: The device is not there.
-        MissingExtraError: torch is not installed.
+        MissingExtraError: torch is not installed, or would run code in the file all the same.
     """
     if mode is PolicyMode.POLICY:
         if not allow_pickle:
@@ -129,6 +130,8 @@ def _from_tree(record: Any, where: str) -> Mapping[str, Any]:
 
 def _torch_load(file: Path, device: Any, where: str, *, weights_only: bool) -> Any:
     torch = _torch()
+    if weights_only:
+        require_safe_torch_load(torch)
     if device is not None and not callable(device) and not isinstance(device, Mapping):
         try:
             torch.empty(0, device=device)

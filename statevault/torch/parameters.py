@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from statevault.codecs.pickles import require_safe_torch_load
 from statevault.errors import FormatError, PickleNotAllowedError, StateVaultError
 from statevault.state_persistence import read_tree, write_tree
 
@@ -80,6 +81,7 @@ def load_torch_file(module: nn.Module, file: Path) -> None:
         FileNotFoundError: There is no such file.
         FormatError: It is damaged, or does not fit the module, which is as it was then.
         PickleNotAllowedError: The file holds more than tensors and plain values.
+        MissingExtraError: This torch would run code in the file all the same.
         StateVaultError: The module is on the meta device.
     """
     state = read_torch_file(file)
@@ -95,7 +97,9 @@ def read_torch_file(file: Path) -> Any:
         FileNotFoundError: There is no such file.
         FormatError: It is damaged, or of another kind.
         PickleNotAllowedError: The file holds more than tensors and plain values.
+        MissingExtraError: This torch would run code in the file all the same.
     """
+    require_safe_torch_load(torch)
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

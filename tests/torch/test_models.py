@@ -9,11 +9,15 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import nn
+from torch.torch_version import TorchVersion
 from typing_extensions import override
 
-from statevault.errors import FormatError, PickleNotAllowedError
+from statevault.errors import FormatError, MissingExtraError, PickleNotAllowedError
 from statevault.model import TrainingModelsDict
+from statevault.persistence import PolicyMode
+from statevault.persistence.codec import read_state_dict
 from statevault.torch import TorchTrainingModel, default_infer_procedure, get_device
+from statevault.torch.parameters import read_torch_file
 
 
 class Net(nn.Module):
@@ -546,3 +550,13 @@ class TestState:
         assert all(
             torch.equal(value, loaded.model.state_dict()[name]) for name, value in saved.model.state_dict().items()
         )
+
+
+def test_a_torch_that_runs_code_out_of_weights_reads_no_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "model.pt"
+    torch.save({"weight": torch.zeros(2)}, file)
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.5.1"))
+    with pytest.raises(MissingExtraError, match="torch 2.5.1 runs code .*pip install 'torch>=2.6'"):
+        read_torch_file(file)
+    with pytest.raises(MissingExtraError, match=r"torch 2.5.1 runs code"):
+        read_state_dict(file, PolicyMode.POLICY_STATE_DICT, "cpu", allow_pickle=False, where="it")
