@@ -37,7 +37,7 @@ test: $(READY)
 
 # What takes seconds in a short run takes minutes here.
 test-long: $(READY)
-	STATEVAULT_TEST_PROFILE=long $(BIN)/python -m pytest -m "long or not long" -o timeout=1800 -o faulthandler_timeout=1700 $(ARGS)
+	STATEVAULT_TEST_PROFILE=long $(BIN)/python -m pytest -m "long or not long" -o timeout=7200 -o faulthandler_timeout=7100 $(ARGS)
 
 # MinIO and fake-gcs-server in containers, beside the servers that `make test` starts by itself.
 test-compose: export AWS_ACCESS_KEY_ID = statevault

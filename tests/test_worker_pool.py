@@ -76,7 +76,7 @@ def test_several_calls_run_at_once_and_no_more_than_there_are_workers() -> None:
     names = set()
 
     def call(_: int) -> None:
-        together.wait(60)
+        together.wait(300)
         names.add(threading.current_thread().name)
 
     parallel_map(call, range(9), workers=3, name="test")

@@ -19,6 +19,7 @@ from statevault.storage.redaction import Secrets, redacted
 
 __all__ = [
     "Rules",
+    "check_are_named",
     "check_credential",
     "check_endpoint",
     "check_names",
@@ -62,6 +63,21 @@ def passes_options_on(filesystem: type) -> bool:
     """Whether a class of fsspec has a use for options that it does not name, as far as its signature tells."""
     kinds = (parameter.kind for parameter in signature(filesystem).parameters.values())
     return Parameter.VAR_KEYWORD in kinds
+
+
+def check_are_named(options: Any, *, url: str) -> None:
+    """Refuse options that are no dict of values by their names.
+
+    Args:
+        options: What was given; None for none.
+        url: The storage's root, without credentials.
+
+    Raises:
+        StorageOptionError: They are something else.
+    """
+    if options is None or (isinstance(options, Mapping) and all(isinstance(name, str) for name in options)):
+        return
+    raise StorageOptionError(f"storage_options for {url} must be a dict of options by their names", url=url)
 
 
 def check_names(options: Mapping[str, Any], known: Iterable[str], *, url: str, within: str = "") -> None:

@@ -12,12 +12,12 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from upath import UPath
 
-from statevault.errors import InvalidNameError, MissingExtraError, StorageOptionError
+from statevault.errors import InvalidNameError, MissingExtraError
 from statevault.storage.descriptors import DESCRIPTORS
 from statevault.storage.fsspec_storage import FsspecStorage
 from statevault.storage.interface import Storage
 from statevault.storage.local.storage import LocalStorage
-from statevault.storage.options import check_names, parameters
+from statevault.storage.options import check_are_named, check_names, parameters
 from statevault.storage.redaction import redacted
 from statevault.storage.retry import RetryingStorage, RetryPolicy
 
@@ -56,8 +56,7 @@ def open_storage(
     DESCRIPTORS.begin()
     text = normalized_url(url)
     protocol = _protocol(text)
-    if storage_options is not None and not isinstance(storage_options, Mapping):
-        raise StorageOptionError(f"storage_options for {redacted(text)} must be a dict of options by their names")
+    check_are_named(storage_options, url=redacted(text))
     own = dict(url.storage_options) if isinstance(url, UPath) else {}
     options = {**own, **(storage_options or {})}
     if protocol in {"", "file", "local"}:

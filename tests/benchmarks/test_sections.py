@@ -49,8 +49,8 @@ def compared(places: Grounds) -> Callable[[str], Comparison]:
     return functools.cache(lambda name: command.run_comparison(name, Options(places, Effort.SMOKE, runs=1)))
 
 
-# These do what others do, with other sizes.
-_LONG = ("link", "models", "partial_restore", "replay", "small_files", "stall")
+# These do what others do, with other sizes. (The command is tested with the listing.)
+_LONG = ("link", "listing", "models", "partial_restore", "replay", "small_files", "stall")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_the_command_writes_a_comparison_and_its_plots_into_a_folder(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(Effort, "pick", lambda _self, _full, _quick, smoke: smoke)
-    assert command.main(["--only", "listing", "--runs", "2", "--out", str(tmp_path / "out")]) == 0
+    assert command.main(["--only", "listing", "--runs", "1", "--out", str(tmp_path / "out")]) == 0
     assert "listing: 20 states, S3 server, the newest" in capsys.readouterr().out
     figures = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [section["name"] for section in figures["sections"]] == ["listing"]

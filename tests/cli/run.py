@@ -71,7 +71,7 @@ def in_a_terminal(*arguments: str, answer: str = "", columns: int = 80) -> Run:
             break
         shown += piece
     os.close(parent)
-    return Run(process.wait(60), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n"), "")
+    return Run(process.wait(300), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n"), "")
 
 
 def option_arguments(storage_options: Mapping[str, Any]) -> list[str]:

@@ -203,7 +203,7 @@ def test_an_export_that_is_terminated_leaves_nothing(store: Path, tmp_path: Path
         assert process.stdout.readline() == b"begun\n"
         assert len(list(target.parent.iterdir())) == 1
         process.terminate()
-        assert process.wait(30) == 143
+        assert process.wait(300) == 143
     assert list(target.parent.iterdir()) == []
 
 
@@ -257,7 +257,7 @@ def test_a_terminal_gets_a_table_of_its_width_without_cut_names(store: Path) -> 
     process = subprocess.Popen(
         [sys.executable, "-m", "statevault.cli", "ls", str(store)], stdout=child, stderr=child, env=environment
     )
-    assert process.wait(60) == 0
+    assert process.wait(300) == 0
     os.close(child)
     text = os.read(parent, 10_000).decode()
     os.close(parent)

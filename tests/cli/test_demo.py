@@ -10,7 +10,6 @@ from tests.cli.run import option_arguments, statevault
 from tests.servers import Servers, target_names
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("backend", [name for name in ("local", "juicefs", "fake-gcs") if name in target_names()])
 def test_the_demo_kills_and_resumes_an_agent(backend: str, servers: Servers) -> None:
     target = servers.target(backend)

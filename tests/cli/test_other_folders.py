@@ -206,7 +206,7 @@ def test_trials_that_have_not_begun_take_no_room(run: str) -> None:
 
 
 def test_trials_are_looked_at_together() -> None:
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=600)
 
     class Slow(DictStorage):
         @override

@@ -14,7 +14,7 @@ from statevault.console import WebApiClient, WebApiUnreachableError
 from statevault.launcher import launch
 from tests.launcher.agent import Parts
 
-LIMIT_S = 60.0
+LIMIT_S = 300.0
 
 
 def free_port() -> int:

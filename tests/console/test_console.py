@@ -243,7 +243,7 @@ def typed(port: int, commands: str, **env: str) -> tuple[int, str, list[str]]:
         text=True,
         cwd=ROOT,
         env={**os.environ, **env},
-        timeout=120,
+        timeout=600,
         check=False,
     )
     return done.returncode, done.stdout, done.stderr.splitlines()

@@ -18,7 +18,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").
 TOP_LEVEL = "statevault_documented_example"
 """The module that the classes of examples seem to be from."""
 
-_COMMAND_TIMEOUT_S = 120
+_COMMAND_TIMEOUT_S = 300.0
 
 
 def run_examples(path: Path) -> int:

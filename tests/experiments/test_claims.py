@@ -251,7 +251,7 @@ def test_of_threads_one_at_most_is_in_the_block() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     assert set(most) == {1}
     assert not storage.objects
 

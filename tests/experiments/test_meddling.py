@@ -103,7 +103,7 @@ def test_of_two_who_initialize_at_once_one_does_and_all_of_it_is_its_own() -> No
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     assert "told" in outcomes
     winner = next(name for name in outcomes if name != "told")
     manager = CheckpointManager(storage)

@@ -23,7 +23,7 @@ from tests.experiments.test_oracle import uninterrupted
 from tests.profiles import rounds
 from tests.servers import Servers, StorageTarget
 
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 
 
 def result_in(target: StorageTarget) -> dict[str, list[Any]]:
@@ -52,20 +52,18 @@ def errors_of(process: subprocess.Popen[str]) -> str:
     return process.stderr.read()
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(rounds(short=2, long=20)))
 @pytest.mark.parametrize("backend", ["local", "juicefs"])
 def test_killed_at_random_again_and_again(backend: str, seed: int, servers: Servers) -> None:
     target = servers.target(backend)
     arguments = {"url": target.url, "options": dict(target.storage_options), "seed": seed}
     command = [sys.executable, "-m", "tests.experiments.drive", json.dumps(arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 0, "it was never killed"
     assert result_in(target) == expected()
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(rounds(short=1, long=6)))
 def test_killed_at_random_with_its_workers_which_end_as_well(seed: int, servers: Servers, tmp_path: Path) -> None:
     target = servers.target("local")
@@ -83,7 +81,6 @@ def test_killed_at_random_with_its_workers_which_end_as_well(seed: int, servers:
     assert result_in(target) == expected()
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("sign", "n_processes"),
     [
@@ -120,7 +117,6 @@ def test_a_signal_ends_it_with_all_its_processes_and_it_goes_on(
     assert result_in(target) == expected()
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("backend", "n_processes"),
     [
@@ -152,7 +148,6 @@ def test_two_at_the_same_time_do_each_step_once_and_both_end_with_all(
     assert result_in(target) == expected()
 
 
-@pytest.mark.timeout(900)
 def test_one_takes_over_what_another_one_left_when_it_was_killed(servers: Servers, tmp_path: Path) -> None:
     target = servers.target("local")
     with (

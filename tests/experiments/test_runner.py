@@ -300,7 +300,7 @@ def test_run_leaves_a_trial_to_whoever_has_it_and_waits(
     def hold() -> None:
         with CheckpointManager(manager.url).working_on(0, 0):
             taken.set()
-            free.wait(60)
+            free.wait(300)
 
     def hook(name: str, iteration: int) -> None:
         begun.append(name)
@@ -315,7 +315,7 @@ def test_run_leaves_a_trial_to_whoever_has_it_and_waits(
     manager.initialize(learners(), Problem(), 2, rng_seed=3)
     holder = threading.Thread(target=hold)
     holder.start()
-    assert taken.wait(60)
+    assert taken.wait(300)
     handler = Waiting()
     logging.getLogger(rounds.__name__).addHandler(handler)
     try:

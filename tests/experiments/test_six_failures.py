@@ -180,7 +180,7 @@ def hold(url: str, options: dict[str, Any], held: Event, over: Event) -> None:
     with CheckpointManager(url, 1, storage_options=options) as manager:
         save(manager, 0, mark="theirs")
         held.set()
-        over.wait(60)
+        over.wait(300)
 
 
 def test_6_a_second_process_on_a_trial_is_told_so(manager: CheckpointManager, place: StorageTarget) -> None:
@@ -189,7 +189,7 @@ def test_6_a_second_process_on_a_trial_is_told_so(manager: CheckpointManager, pl
     other = context.Process(target=hold, args=(place.url, dict(place.storage_options), held, over))
     other.start()
     try:
-        assert held.wait(60)
+        assert held.wait(300)
         with pytest.raises(TrialTakenError, match=f"process {other.pid} on .* has trial 0 of algorithm 0"):
             save(manager, 7)
         loaded = manager.load_checkpoint(0, 0)
@@ -201,7 +201,7 @@ def test_6_a_second_process_on_a_trial_is_told_so(manager: CheckpointManager, pl
             pass  # another trial is free
     finally:
         over.set()
-        other.join(60)
+        other.join(300)
     save(manager, 7)
     assert newest(place) == 7
 
@@ -211,9 +211,9 @@ def test_6_the_trial_of_a_killed_process_is_free_at_once(manager: CheckpointMana
     held, over = context.Event(), context.Event()
     other = context.Process(target=hold, args=(place.url, dict(place.storage_options), held, over))
     other.start()
-    assert held.wait(60)
+    assert held.wait(300)
     other.kill()
-    other.join(60)
+    other.join(300)
     save(manager, 7)
     assert newest(place) == 7
 

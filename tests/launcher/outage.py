@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 __all__ = ["Network"]
 
-_SETTLE_TIMEOUT_S = 30.0
+_SETTLE_TIMEOUT_S = 300.0
 
 
 class Network:

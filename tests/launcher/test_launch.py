@@ -247,7 +247,7 @@ def test_a_launch_outside_the_main_thread_works(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=run)
     thread.start()
-    thread.join(30)
+    thread.join(300)
     assert not errors
     assert len(states(tmp_path)) == 1
 
@@ -272,7 +272,7 @@ def test_an_unknown_field_of_the_config_is_named(tmp_path: Path) -> None:
 def test_a_thread_that_does_not_end_is_named_and_no_state_is_saved(tmp_path: Path) -> None:
     parts = Parts()
     gate = threading.Event()
-    parts.agent.step = lambda _: float(gate.wait(30))  # type: ignore[method-assign,assignment]
+    parts.agent.step = lambda _: float(gate.wait(300))  # type: ignore[method-assign,assignment]
     with pytest.raises(PauseTimeoutError, match=r"\['inference'\] did not end"):
         go(
             parts,

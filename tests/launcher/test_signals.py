@@ -31,7 +31,7 @@ def test_a_signal_ends_the_agent_in_order_and_its_state_is_saved(tmp_path: Path,
         assert process.stdout.readline() == "acting\n"
         process.send_signal(number)
         word, steps = process.stdout.readline().split()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=600) == 0
     assert word == "returned"
     parts = Parts()
     with StateStore(tmp_path) as store:
@@ -82,7 +82,7 @@ def test_a_second_signal_ends_a_process_whose_storage_hangs(key: str, number: si
         assert process.stdout.readline() == "hanging\n"
         time.sleep(1.0)  # else both would be one
         process.send_signal(number)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=600)
     assert "returned" not in output
     assert process.returncode == status
     assert f"the final state was not saved (this run has saved none before): a second {number.name}" in errors
@@ -102,7 +102,7 @@ def test_signals_end_a_process_whose_step_hangs() -> None:
             for _ in range(2):
                 process.send_signal(signal.SIGTERM)
                 time.sleep(1.0)  # else all would be one
-            output, errors = process.communicate(timeout=60)
+            output, errors = process.communicate(timeout=600)
         finally:
             process.kill()
     assert "returned" not in output
@@ -112,7 +112,7 @@ def test_signals_end_a_process_whose_step_hangs() -> None:
 
 def test_a_final_save_that_hangs_is_given_up_when_its_time_is_over() -> None:
     with hanging(".state/", "timeout_for_final_save=1", "max_uptime=0.2") as process:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "the final state was not saved" in errors
     assert "SaveTimeoutError: publishing the final state to memory://states did not end within 1 s" in errors
@@ -120,7 +120,7 @@ def test_a_final_save_that_hangs_is_given_up_when_its_time_is_over() -> None:
 
 def test_a_publish_that_hangs_keeps_the_final_state_from_being_saved_but_not_the_process_from_ending() -> None:
     with hanging(".state/", "timeout_for_final_save=1", "max_uptime=0.5", "save_state_interval=0.1") as process:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "SaveTimeoutError: publishing the state before the final one to memory://states did not end" in errors
 
@@ -128,7 +128,7 @@ def test_a_publish_that_hangs_keeps_the_final_state_from_being_saved_but_not_the
 def test_a_clean_up_that_hangs_is_left_behind() -> None:
     fields = ("timeout_for_final_save=1", "max_uptime=0.5", "save_state_interval=0.05", "max_keep_states=1")
     with hanging("_vault/tombstones/", *fields) as process:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=600)
     assert output.split()[-1] == "returned"
     assert process.returncode == 0
     assert "retention failed" in errors

@@ -46,7 +46,7 @@ AGENT_S = rounds(short=150, long=3600)
 SHIFT_S = rounds(short=20, long=240)  # agent seconds from a launch until it is ended
 SAVE_INTERVAL_S = 1.0
 KEPT = 3
-PATIENCE_S = 60.0  # how long anything is waited for
+PATIENCE_S = 300.0  # how long anything is waited for
 # From launch to launch, malloc's bytes in use and the number of objects stay the same. What grows, ever less, is what
 # the arenas of malloc keep free (it has several, for the sake of threads): here 14 and 26 MiB over the launches after
 # the fourth; over eight plain launches 13 MiB, and with MALLOC_ARENA_MAX=2 less than 2.
@@ -384,7 +384,6 @@ class Soak:
                 self.done["verified"] += 1
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("backend", [name for name in ("moto",) if name in target_names()])
 def test_an_agent_lives_for_long(
     backend: str, servers: Servers, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -18,7 +18,7 @@ from statevault.model import InferenceModel, TrainingModel
 from statevault.state_persistence import StateStore, read_tree, write_tree
 from statevault.trainer import Trainer
 
-LIMIT_S = 30.0
+LIMIT_S = 300.0
 
 
 class Actor(Agent[int, int]):

@@ -31,7 +31,6 @@ def test_a_mutant_changes_the_code(mutant: Mutant) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_is_found(mutant: Mutant, tmp_path: Path) -> None:
     for package in ("statevault", "tests"):

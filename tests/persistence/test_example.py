@@ -18,7 +18,6 @@ from tests.servers import Servers
 EXAMPLE = Path(__file__).parents[2] / "examples" / "policy_persistence.py"
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("backend", [name for name in ("local", "juicefs") if name in BACKENDS])
 def test_a_second_run_goes_on_from_the_best_policy_of_the_first(backend: str, servers: Servers) -> None:
     target = servers.target(backend)

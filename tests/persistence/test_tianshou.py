@@ -23,7 +23,6 @@ from tests.servers import Servers, StorageTarget
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("tianshou") is None, reason="needs tianshou[eval]>=2"),
-    pytest.mark.timeout(900),
 ]
 
 REMOTE = "juicefs" if "juicefs" in BACKENDS else "local"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 __all__ = ["ServerStartError", "free_port", "running_server"]
 
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 300.0
 _STOP_TIMEOUT_S = 10.0
 
 

@@ -154,7 +154,7 @@ class GcsRaw(RawStore):
         request = urllib.request.Request(f"{self.endpoint}/{path}", data=body, method=method)
         request.add_header("Content-Type", "application/json" if path.endswith("project=test") else "text/plain")
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:
+            with urllib.request.urlopen(request, timeout=600) as response:
                 data: bytes = response.read()
                 return data
         except urllib.error.HTTPError as error:

@@ -32,7 +32,7 @@ def test_a_life_of_saving_loading_and_removing(target: StorageTarget) -> None:
             store.load_state("latest")
         store.save_state(name="old.state", metadata={"step": 1})
         models.files = dict(NEW)
-        path = store.save_state_async(name="new.state", metadata={"step": 2}).result(60)
+        path = store.save_state_async(name="new.state", metadata={"step": 2}).result(300)
     models, data = Folder(), Folder()
     with opened(target, models=models, data=data) as store:
         assert [(info.name, info.metadata) for info in store.states()] == [

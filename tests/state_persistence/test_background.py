@@ -26,7 +26,7 @@ class Gate:
 
     def __call__(self) -> int:
         self.entered.set()
-        assert self.open.wait(30)
+        assert self.open.wait(300)
         return 1
 
 
@@ -40,7 +40,7 @@ def test_a_cancelled_future_that_waits_is_not_published_and_harms_nobody() -> No
     publisher: BackgroundPublisher[int] = BackgroundPublisher()
     gate, discarded = Gate(), list[int]()
     running = submit(publisher, gate, discarded)
-    assert gate.entered.wait(30)
+    assert gate.entered.wait(300)
     waiting = submit(publisher, lambda: 2, discarded)
     assert waiting.cancel()
     assert not running.cancel()
@@ -49,7 +49,7 @@ def test_a_cancelled_future_that_waits_is_not_published_and_harms_nobody() -> No
     assert running.result() == 1
     with pytest.raises(CancelledError):
         waiting.result()
-    assert submit(publisher, lambda: 3, discarded).result(30) == 3
+    assert submit(publisher, lambda: 3, discarded).result(300) == 3
     publisher.close()
     assert len(discarded) == 3
 
@@ -58,13 +58,13 @@ def test_a_cancelled_future_is_superseded_without_an_error() -> None:
     publisher: BackgroundPublisher[int] = BackgroundPublisher()
     gate, discarded = Gate(), list[int]()
     submit(publisher, gate, discarded)
-    assert gate.entered.wait(30)
+    assert gate.entered.wait(300)
     cancelled = submit(publisher, lambda: 2, discarded)
     cancelled.cancel()
     replaced = submit(publisher, lambda: 3, discarded)
     last = submit(publisher, lambda: 4, discarded)
     gate.open.set()
-    assert last.result(30) == 4
+    assert last.result(300) == 4
     with pytest.raises(SaveSupersededError):
         replaced.result()
     publisher.close()
@@ -78,7 +78,7 @@ def test_a_callback_that_exits_does_not_end_the_publisher() -> None:
     future.add_done_callback(lambda _: sys.exit(3))
     gate.open.set()
     publisher.wait()
-    assert submit(publisher, lambda: 2, discarded).result(30) == 2
+    assert submit(publisher, lambda: 2, discarded).result(300) == 2
     publisher.close()
 
 
@@ -119,7 +119,7 @@ def test_where_no_thread_can_be_had_jobs_are_done_by_whoever_submits_them(monkey
             submit(publisher, lambda: 1 // 0, []).result()
         publisher.wait()
     assert (first.result(), nested[0].result()) == (1, 2)
-    assert submit(publisher, lambda: 3, []).result(30) == 3
+    assert submit(publisher, lambda: 3, []).result(300) == 3
     publisher.close()
 
 
@@ -127,7 +127,7 @@ def test_a_wait_ends_when_its_time_is_over_and_names_what_it_left_behind() -> No
     publisher: BackgroundPublisher[int] = BackgroundPublisher()
     gate = Gate()
     running = submit(publisher, gate, [])
-    assert gate.entered.wait(30)
+    assert gate.entered.wait(300)
     waiting = submit(publisher, lambda: 2, [])
     message = r"publishing a state that was begun \d+ s ago, and 1 that wait did not end within 0\.05 s"
     with pytest.raises(SaveTimeoutError, match=message):
@@ -177,7 +177,7 @@ def test_a_store_that_could_not_be_closed_in_time_can_be_closed_later() -> None:
         put = storage.put
         patch.setattr(storage, "put", lambda *args, **options: (gate(), put(*args, **options))[1])
         future = store.save_state_async()
-        assert gate.entered.wait(30)
+        assert gate.entered.wait(300)
         with pytest.raises(SaveTimeoutError):
             store.wait(timeout=0.05)
         with pytest.raises(SaveTimeoutError):
@@ -192,7 +192,7 @@ def test_a_snapshot_that_can_not_be_removed_keeps_nobody_waiting(caplog: pytest.
         raise OSError("read-only file system")
 
     publisher: BackgroundPublisher[int] = BackgroundPublisher()
-    assert publisher.submit(lambda: 7, discard=discard, replaceable=False).result(30) == 7
+    assert publisher.submit(lambda: 7, discard=discard, replaceable=False).result(300) == 7
     publisher.close()
     assert "read-only file system" in caplog.text
 
@@ -210,12 +210,12 @@ def test_a_callback_of_a_save_can_not_wait_for_another_one() -> None:
     go_on = threading.Event()
 
     def publish() -> int:
-        assert go_on.wait(30)
+        assert go_on.wait(300)
         return 1
 
     future = publisher.submit(publish, discard=lambda: None, replaceable=False)
     future.add_done_callback(again)
     go_on.set()
-    assert future.result(30) == 1
+    assert future.result(300) == 1
     publisher.close()
     assert "save_state_async" in str(errors[0])

@@ -11,13 +11,13 @@ from statevault.state_persistence.concurrency.beside import Beside
 
 
 def wait_and_set(first: threading.Event, then: threading.Event) -> None:
-    assert first.wait(10)
+    assert first.wait(300)
     then.set()
 
 
 def set_and_wait(first: threading.Event, then: threading.Event) -> bool:
     first.set()
-    return then.wait(10)
+    return then.wait(300)
 
 
 def fail() -> None:
@@ -70,6 +70,6 @@ def test_whoever_is_interrupted_does_not_wait() -> None:
 def test_both_go_on_at_the_same_time() -> None:
     here, there = threading.Event(), threading.Event()
     with Beside(partial(set_and_wait, there, here), "beside") as beside:
-        assert there.wait(10)
+        assert there.wait(300)
         here.set()
         assert beside.result()

@@ -51,7 +51,7 @@ class SlowStorage(DictStorage):
     def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
         if isinstance(body, bytes | bytearray | memoryview):
             return super().put(key, body, create_only=create_only)
-        self.begins.wait(10)
+        self.begins.wait(300)
         taken = []
         for piece in body:
             time.sleep(0.01)

@@ -68,7 +68,6 @@ def processes() -> ForkServerContext:
     return context
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("batch", range(BATCHES))
 @pytest.mark.parametrize("backend", ["local", "juicefs"])
 def test_every_visible_state_is_whole_after_each_of_many_kills(

@@ -231,7 +231,7 @@ def test_a_pin_and_a_prune_that_each_go_on_while_the_other_stands_still() -> Non
         # P0 alone: the marker, by which a late pinner sees as well that the state has gone, is still there.
         remove_states(WatchedStorage(storage, before), [StateKey(1, "old.state")], by="p", reason="test")
         pinner.go_on()
-        pinner.join(30)
+        pinner.join(300)
         assert pinner.holds is not None
         if pinner.calls < number:
             break
@@ -264,7 +264,7 @@ class _Pinner(threading.Thread):
         self._stands_still.set()
 
     def wait(self) -> None:
-        assert self._stands_still.wait(30)
+        assert self._stands_still.wait(300)
 
     def go_on(self) -> None:
         self._may_go_on.set()
@@ -273,7 +273,7 @@ class _Pinner(threading.Thread):
         self.calls += 1
         if self.calls == self._stands_still_at:
             self._stands_still.set()
-            assert self._may_go_on.wait(30)
+            assert self._may_go_on.wait(300)
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["error", "death"])

@@ -474,7 +474,7 @@ class SlowStorage(DictStorage):
     def put(self, key: str, body: object, *, create_only: bool = False) -> int:
         if not key.startswith("_vault/"):
             self.reached.set()
-            assert self.go_on.wait(30)
+            assert self.go_on.wait(300)
         return super().put(key, body, create_only=create_only)  # type: ignore[arg-type]
 
 
@@ -501,7 +501,7 @@ def test_what_changes_after_an_async_save_is_not_in_it() -> None:
         folder.files = dict(NEW)
         assert not future.done()
         storage.go_on.set()
-        name = future.result(30).name
+        name = future.result(300).name
         store.load_state(name)
     assert folder.files == OLD
 
@@ -511,14 +511,14 @@ def test_one_publish_runs_and_the_newest_snapshot_waits() -> None:
     folder = Folder({"n": b"1"})
     with store_with(storage, folder=folder) as store:
         first = store.save_state_async(name="first.state")
-        assert storage.reached.wait(30)
+        assert storage.reached.wait(300)
         second = store.save_state_async(name="second.state")
         folder.files = {"n": b"3"}
         third = store.save_state_async(name="third.state")
         with pytest.raises(SaveSupersededError):
-            second.result(30)
+            second.result(300)
         storage.go_on.set()
-        assert [first.result(30).name, third.result(30).name] == ["first.state", "third.state"]
+        assert [first.result(300).name, third.result(300).name] == ["first.state", "third.state"]
         assert [info.name for info in store.states()] == ["first.state", "third.state"]
         store.load_state("third.state")
     assert folder.files == {"n": b"3"}
@@ -528,7 +528,7 @@ def test_a_save_that_somebody_waits_for_is_not_replaced() -> None:
     storage = SlowStorage()
     with store_with(storage, folder=Folder(OLD)) as store:
         store.save_state_async(name="first.state")
-        assert storage.reached.wait(30)
+        assert storage.reached.wait(300)
         waited: list[str] = []
         thread = threading.Thread(target=lambda: waited.append(store.save_state(name="sync.state").name))
         thread.start()
@@ -536,8 +536,8 @@ def test_a_save_that_somebody_waits_for_is_not_replaced() -> None:
             thread.join(0.01)
         last = store.save_state_async(name="last.state")
         storage.go_on.set()
-        assert last.result(30).name == "last.state"
-        thread.join(30)
+        assert last.result(300).name == "last.state"
+        thread.join(300)
         assert waited == ["sync.state"]
         assert [info.name for info in store.states()] == ["first.state", "sync.state", "last.state"]
 

@@ -24,7 +24,6 @@ from tests.profiles import rounds
 from tests.storage.power_cut import KINDS, Disk, Kind, Tree, folder_in_memory, materialized
 from tests.storage.recording_calls import Event, KilledError, NoFsync, RecordingCalls
 
-pytestmark = pytest.mark.timeout(900)
 MOST = rounds(short=64, long=500)  # ways that are looked at, where there are more
 KEYS = ["a/1", "a/2", "a/b/1", "a/b/2", "c/d/e/1", "c/d/2", "3"]
 Allowed = dict[str, set[bytes | None]]

@@ -33,7 +33,6 @@ from tests.state_persistence.garbage import check_no_garbage
 from tests.storage.power_cut import KINDS, Disk, Kind, Tree, folder_in_memory, materialized
 from tests.storage.recording_calls import Event, KilledError, NoFsync, RecordingCalls
 
-pytestmark = pytest.mark.timeout(900)
 MOST = rounds(short=4, long=40)  # ways that are looked at after a call, where there are more
 EVERY = rounds(short=5, long=1)  # after each so many calls
 EVERY_AFTER_A_KILL = rounds(short=2, long=1)

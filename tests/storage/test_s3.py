@@ -254,7 +254,7 @@ def test_an_upload_that_is_under_way_at_exit_writes_nothing(s3: StorageTarget) -
         open_storage({s3.url!r}, {dict(s3.storage_options)!r}).put("key", body())
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert s3.raw.keys() == []
 

@@ -25,7 +25,7 @@ from statevault.threads.save_supervisor import keep_all, never
 from statevault.time import TimeController
 from statevault.trainer import Trainer, TrainersDict
 
-LIMIT_S = 30.0
+LIMIT_S = 300.0
 
 
 class Counter(Agent[int, int]):

@@ -35,7 +35,7 @@ class Sleeper:
         self.real_s = system_time.perf_counter() - real
 
     def join(self) -> None:
-        self._thread.join(timeout=30)
+        self._thread.join(timeout=600)
         assert not self._thread.is_alive()
 
 

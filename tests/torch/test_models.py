@@ -240,7 +240,7 @@ class TestSync:
             def get_extra_state(self) -> Any:
                 if threading.current_thread() is not threading.main_thread():
                     copying.set()
-                    assert finish.wait(60)
+                    assert finish.wait(300)
                 return None
 
             @override
@@ -252,7 +252,7 @@ class TestSync:
         model.sync()
         thread = threading.Thread(target=model.sync)
         thread.start()
-        assert copying.wait(60)
+        assert copying.wait(300)
         # The copy is half done, and can't finish before the inference has: it would wait for ever otherwise.
         model.inference_model(torch.zeros(1))
         finish.set()

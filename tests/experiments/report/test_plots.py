@@ -180,7 +180,7 @@ def test_no_state_of_pyplot_is_touched() -> None:
         "t.plot_metric(t.CURVES, 'loss'); t.plot_metric(t.NUMBERS, 'steps');"
         "print('matplotlib.pyplot' in sys.modules)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=True)
     assert result.stdout.strip() == "False"
 
 

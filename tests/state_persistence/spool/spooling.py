@@ -18,7 +18,7 @@ from statevault.storage import Body, ObjectInfo, RetryPolicy, Storage
 from tests.state_persistence.components import Files, Folder
 from tests.state_persistence.storages import DictStorage
 
-LIMIT_S = 60.0
+LIMIT_S = 300.0
 QUICK = RetryPolicy(max_attempts=3, first_delay_s=0.01, max_delay_s=0.05, deadline_s=5.0)
 
 _R = TypeVar("_R")

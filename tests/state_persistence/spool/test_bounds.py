@@ -45,7 +45,7 @@ def test_an_outage_is_thinned_evenly_and_the_newest_stays(tmp_path: Path) -> Non
         assert status(store).dropped == 5
         assert status(store).pending == 4
         remote.come_up()
-        store.flush(60)
+        store.flush(300)
         assert StateStore(remote.inner).names() == kept
         for name in kept:
             StateStore(remote.inner).verify(name)
@@ -55,7 +55,7 @@ def test_what_is_replicated_goes_first(tmp_path: Path) -> None:
     remote, folder = Remote(), Folder()
     with spooled(remote, quick(tmp_path, max_bytes=3 * SIZE + SIZE // 2, keep_replicated=9), folder) as store:
         save_noise(store, folder, 1, 2)
-        store.flush(30)
+        store.flush(300)
         remote.go_down()
         save_noise(store, folder, 3, 4)
         assert StateStore(tmp_path).names() == ["2.state", "3.state", "4.state"]
@@ -132,7 +132,7 @@ def test_a_full_disk_gives_up_replicated_states_before_others(tmp_path: Path, mo
     remote, folder = Remote(), Folder()
     with on_a_small_disk(tmp_path, 5 * SIZE, remote, folder, monkeypatch) as store:
         save_more_noise(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
         remote.go_down()
         save_more_noise(store, folder, 2, 3, 4, 5)
         assert [info.metadata["number"] for info in StateStore(tmp_path).states()] == [2, 3, 4, 5]

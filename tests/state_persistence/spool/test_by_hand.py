@@ -51,7 +51,7 @@ def test_what_waits_is_seen_and_moved_and_the_agent_goes_on_from_there(remote: S
     with Network(str(remote.storage_options["endpoint_url"])) as network:
         with spooled(remote, network.url, spool, folder) as store:
             save(store, folder, 1)
-            store.flush(60)
+            store.flush(300)
             network.go_down()
             save(store, folder, 2, 3)
             store.pin("2.state", "paper")
@@ -64,13 +64,13 @@ def test_what_waits_is_seen_and_moved_and_the_agent_goes_on_from_there(remote: S
 
         network.come_up()
         with spooled(remote, network.url, spool, folder) as store:
-            store.flush(60)
+            store.flush(300)
             status = store.replication()
             assert status is not None
             assert (status.pending, status.sent_bytes) == (0, 0)  # nothing is sent again
             assert store.pins() == {"2.state": ("paper",)}  # which a copy does not take along
             save(store, folder, 4)
-            store.flush(60)
+            store.flush(300)
         check_remote(remote, 1, 2, 3, 4)
     with StateStore(remote.url, storage_options=remote.storage_options) as there:
         assert there.names() == ["1.state", "2.state", "3.state", "4.state"]
@@ -108,7 +108,7 @@ def test_what_a_killed_agent_had_begun_to_send_is_moved_too(remote: StorageTarge
         assert "2.state" in outcomes
         check_remote(remote, 1, 2)
         with spooled(remote, network.url, spool, folder) as store:
-            store.flush(60)
+            store.flush(300)
             save(store, folder, 3)
-            store.flush(60)
+            store.flush(300)
         check_remote(remote, 1, 2, 3)

@@ -51,7 +51,7 @@ def test_a_disk_that_another_program_fills_costs_states_that_wait_and_not_the_ne
         assert status(store).dropped >= 4
         disk.empty()
         remote.come_up()
-        store.flush(30)
+        store.flush(300)
         assert StateStore(remote.inner).latest() is not None
         assert reserved(tmp_path) == RESERVED_FILES
 
@@ -85,12 +85,12 @@ def test_a_disk_with_room_for_few_states_gets_stuck_in_no_way_when_it_stays_full
         assert all("nothing left to drop but its newest state" in note for note in notes)
         assert reserved(tmp_path) >= LEAST_RESERVED_FILES
         remote.come_up()
-        store.flush(30)
+        store.flush(300)
         assert StateStore(remote.inner).latest() is not None
         until(lambda: len(kept(tmp_path)) == 1)
         disk.empty()
         save_more_noise(store, folder, 100)
-        store.flush(30)
+        store.flush(300)
 
 
 @pytest.mark.parametrize("fill", FILLS)
@@ -119,7 +119,7 @@ def test_replication_goes_on_and_makes_room_on_a_full_disk(tmp_path: Path, monke
         until(lambda: status(store).copying is not None)
         disk.fill_blocks()
         remote.come_up()
-        store.flush(30)
+        store.flush(300)
         assert [info.metadata["number"] for info in StateStore(remote.inner).states()] == [1, 2, 3]
         until(lambda: kept(tmp_path) == [3])
 
@@ -159,7 +159,7 @@ def test_a_reserve_is_allocated_and_no_object_of_the_store(tmp_path: Path) -> No
     remote, folder = Remote(), Folder()
     with spooled(remote, quick(tmp_path, max_bytes=100_000), folder) as store:
         save_more_noise(store, folder, 1, 2)
-        store.flush(30)
+        store.flush(300)
         assert reserved(tmp_path) == RESERVED_FILES
         files = [file.stat() for file in reserve_folder(tmp_path).iterdir()]
         assert sum(file.st_blocks * 512 for file in files) >= 256 * 1024

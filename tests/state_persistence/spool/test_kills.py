@@ -82,7 +82,6 @@ def once(numbers: list[int]) -> list[int]:
     return [number for number, _ in groupby(numbers)]
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.skipif("juicefs" not in target_names(), reason="needs a server")
 def test_a_killed_process_leaves_a_remote_that_is_whole_and_in_order(servers: Servers, tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")

@@ -61,7 +61,7 @@ def test_a_late_pin_gets_to_the_remote_when_the_outage_is_over(tmp_path: Path, m
         assert status is not None
         assert (status.replicated, status.pending, status.last_replicated) == (1, 0, "1.state")
         remote.come_up()
-        store.flush(30)  # which waits for pins as well
+        store.flush(300)  # which waits for pins as well
         assert StateStore(remote.inner).pins() == store.pins() == {"1.state": ("late",)}
         assert StateStore(remote.inner).remove(["1.state"]).spared == ("1.state",)
 
@@ -122,7 +122,7 @@ def test_a_pin_that_was_taken_back_meanwhile_does_not_get_to_the_remote(
         pinned_late_in_an_outage(store, remote, monkeypatch)
         StateStore(tmp_path).unpin("1.state")
         remote.come_up()
-        store.flush(30)
+        store.flush(300)
         assert StateStore(remote.inner).pins() == {}
 
 
@@ -130,14 +130,14 @@ def test_notes_of_an_earlier_version_are_read(tmp_path: Path) -> None:
     remote, folder = Remote(), Folder()
     with spooled(remote, quick(tmp_path, keep_replicated=3), folder) as store:
         save(store, folder, 1, 2)
-        store.flush(30)
+        store.flush(300)
     storage = LocalStorage(tmp_path)
     ledger = json.loads(storage.get(LEDGER_KEY))
     for done in ledger["done"].values():
         assert done.pop("pins_wait") is False
     storage.put(LEDGER_KEY, json.dumps(ledger).encode())
     with spooled(remote, quick(tmp_path, keep_replicated=3), folder) as store:
-        store.flush(30)
+        store.flush(300)
         status = store.replication()
         assert status is not None
         assert (status.pending, status.replicated) == (0, 0)

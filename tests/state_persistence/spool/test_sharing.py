@@ -31,11 +31,11 @@ def test_the_second_store_is_told_and_the_first_replicates_for_both(tmp_path: Pa
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path, folder) as first:
         save(first, folder, 1)
-        first.flush(30)
+        first.flush(300)
         with spooled(remote, tmp_path, folder) as second:
             until(lambda: status(second).phase is ReplicationPhase.ELSEWHERE)
             save(second, folder, 2)
-            second.flush(30)
+            second.flush(300)
             assert StateStore(remote.inner).names() == ["1.state", "2.state"]
             until(lambda: status(first).replicated == 2)
             assert status(second).replicated == 0
@@ -45,12 +45,12 @@ def test_the_second_store_takes_over_when_the_first_is_closed(tmp_path: Path) ->
     remote, folder = Remote(), Folder()
     first = spooled(remote, tmp_path, folder)
     save(first, folder, 1)
-    first.flush(30)
+    first.flush(300)
     with spooled(remote, tmp_path, folder) as second:
         until(lambda: status(second).phase is ReplicationPhase.ELSEWHERE)
         first.close()
         save(second, folder, 2)
-        second.flush(30)
+        second.flush(300)
         assert status(second).replicated == 1
     assert StateStore(remote.inner).names() == ["1.state", "2.state"]
 
@@ -68,8 +68,8 @@ def test_many_threads_of_two_stores_lose_nothing(tmp_path: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        first.flush(60)
-        second.flush(60)
+        first.flush(300)
+        second.flush(300)
     assert len(StateStore(remote.inner).names()) == 20
     check_no_garbage(remote.inner)
 
@@ -79,7 +79,7 @@ def hold_the_spool(remote: str, path: Path, ready: Connection) -> None:
     folder = Folder()
     store = spooled(remote, path, folder)
     save(store, folder, 1)
-    store.flush(60)
+    store.flush(300)
     ready.send("replicated")
     while True:
         ready.poll(60.0)
@@ -98,7 +98,7 @@ def test_a_process_takes_over_from_one_that_is_killed(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         save(store, folder, 2)
-        store.flush(30)
+        store.flush(300)
         assert status(store).replicated == 1
         assert store.names() == ["1.state", "2.state"]
 
@@ -107,7 +107,7 @@ def test_what_a_killed_save_has_left_goes_when_nobody_else_uses_the_spool(tmp_pa
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
     with StateStore(tmp_path) as store:  # as a process leaves it that was killed in a save
         store.register("folder", Folder(numbered(2)))
         store._storage.delete = never  # type: ignore[method-assign]
@@ -124,7 +124,7 @@ def test_what_a_killed_save_has_left_goes_when_nobody_else_uses_the_spool(tmp_pa
     assert list((tmp_path / "2.state").rglob("*"))
     with spooled(remote, tmp_path, folder) as first:
         save(first, folder, 3)
-        first.flush(30)
+        first.flush(300)
         assert not [path for path in (tmp_path / "2.state").rglob("*") if path.is_file()]
 
 
@@ -132,7 +132,7 @@ def test_garbage_of_the_spool_is_collected_at_the_start(tmp_path: Path) -> None:
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1, 2)
-        store.flush(30)
+        store.flush(300)
         until(lambda: StateStore(tmp_path).names() == ["2.state"])
     late = tmp_path / "1.state" / "folder" / "number.zst"
     late.parent.mkdir(parents=True, exist_ok=True)
@@ -194,7 +194,7 @@ def test_a_remote_that_others_prune_meanwhile_stays_in_order(tmp_path: Path) -> 
     with spooled(remote, tmp_path, folder) as store:
         remote.before = prune_all
         save(store, folder, *range(1, 8))
-        store.flush(60)
+        store.flush(300)
         left = names(remote.inner)
         assert left == ["6.state", "7.state"]
         for name in left:
@@ -210,12 +210,12 @@ def test_a_state_that_was_removed_at_the_remote_does_not_come_back(tmp_path: Pat
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
         StateStore(remote.inner).remove(["1.state"])
         save(store, folder, 2)
-        store.flush(30)
+        store.flush(300)
         assert names(remote.inner) == ["2.state"]
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 3)
-        store.flush(30)
+        store.flush(300)
         assert names(remote.inner) == ["2.state", "3.state"]

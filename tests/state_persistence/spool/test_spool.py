@@ -50,7 +50,7 @@ def test_states_get_to_the_remote_in_their_order_and_bit_for_bit(tmp_path: Path)
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1, 2, 3)
-        store.flush(30)
+        store.flush(300)
         assert names(remote.inner) == ["1.state", "2.state", "3.state"]
         for number in (1, 2, 3):
             assert content(store, f"{number}.state") == numbered(number)
@@ -66,7 +66,7 @@ def test_the_spool_is_an_ordinary_store_and_keeps_the_newest(tmp_path: Path) -> 
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1, 2, 3)
-        store.flush(30)
+        store.flush(300)
         until(lambda: StateStore(tmp_path).names() == ["3.state"])
     with StateStore(tmp_path) as local:
         local.verify("3.state")
@@ -80,9 +80,9 @@ def test_as_many_replicated_states_stay_as_wanted(tmp_path: Path, keep: int) -> 
     remote, folder = Remote(), Folder()
     with spooled(remote, quick(tmp_path, keep_replicated=keep), folder) as store:
         save(store, folder, 1, 2, 3)
-        store.flush(30)
+        store.flush(300)
         save(store, folder, 4)
-        store.flush(30)
+        store.flush(300)
         until(lambda: StateStore(tmp_path).names() == ["3.state", "4.state"][2 - keep :])
     assert names(remote.inner) == ["1.state", "2.state", "3.state", "4.state"]
 
@@ -94,7 +94,7 @@ def test_only_what_changed_is_written_and_sent(tmp_path: Path) -> None:
         for number in range(4):
             folder.files = {"frozen": frozen, "step": str(number).encode()}
             store.save_state(name=f"{number}.state")
-            store.flush(30)
+            store.flush(300)
         sent = [info.new_size for info in StateStore(remote.inner).states()]
     assert sent[0] > 300_000
     assert max(sent[1:]) < 1000
@@ -102,7 +102,7 @@ def test_only_what_changed_is_written_and_sent(tmp_path: Path) -> None:
         store.load_state()
         folder.files["step"] = b"next"
         store.save_state(name="next.state")
-        store.flush(30)
+        store.flush(300)
         assert StateStore(remote.inner).info("next.state").new_size < 1000
 
 
@@ -119,7 +119,7 @@ def test_a_save_needs_no_remote_and_what_is_pending_goes_when_it_is_back(tmp_pat
         assert "the network is down" in found.last_error
         assert found.failures > 0
         remote.come_up()
-        store.flush(30)
+        store.flush(300)
         assert status(store).pending == 0
     assert names(remote.inner) == ["1.state", "2.state"]
 
@@ -173,7 +173,7 @@ def test_an_outage_is_logged_once_and_so_is_its_end(tmp_path: Path, caplog: pyte
         save(store, folder, 1)
         until(lambda: status(store).failures > 10)
         remote.come_up()
-        store.flush(30)
+        store.flush(300)
     logged = [record.message for record in caplog.records if "Replication to" in record.message]
     assert len(logged) == 2
     assert "is interrupted" in logged[0]
@@ -188,7 +188,7 @@ def test_a_refusal_is_logged_as_one_with_its_reason_and_the_time_of_the_next_try
         save(store, Folder(), 1)
         until(lambda: status(store).phase is ReplicationPhase.REFUSED and bool(caplog.records))
         remote.come_up()
-        store.flush(30)
+        store.flush(300)
     logged = [record.message for record in caplog.records if "refuse" in record.message]
     assert logged == ["dict:// refuses what is replicated; it is tried again in about 300 s: wrong key"]
     assert "is interrupted" not in caplog.text
@@ -234,7 +234,7 @@ def test_an_error_nobody_thought_of_does_not_end_the_replication(
     remote.before = stumble
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
     assert names(remote.inner) == ["1.state"]
     assert re.search(r"A state was not replicated, and is tried again in 0\.[01] s: a bug", caplog.text)
 
@@ -246,7 +246,7 @@ def test_a_store_speaks_of_the_remote_and_then_of_what_is_pending(tmp_path: Path
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1, 2)
-        store.flush(30)
+        store.flush(300)
         remote.before = hold_data(remote)
         save(store, folder, 3, 4)
         assert store.names() == ["1.state", "2.state", "3.state", "4.state"]
@@ -281,11 +281,11 @@ def test_a_state_is_found_by_name_and_by_both_its_paths(tmp_path: Path) -> None:
         assert path == remote.path("1.state")
         for place in ("1.state", path, tmp_path / "spool" / "1.state"):
             assert store.load_state(place).name == "1.state"
-        store.flush(30)
+        store.flush(300)
         for place in ("1.state", path, tmp_path / "spool" / "1.state"):
             assert store.load_state(place).name == "1.state"
         save(store, folder, 2, 3)
-        store.flush(30)
+        store.flush(300)
         until(lambda: StateStore(tmp_path / "spool").names() == ["3.state"])
         for place in ("1.state", path, tmp_path / "spool" / "1.state"):
             assert store.load_state(place).name == "1.state"
@@ -302,7 +302,7 @@ def test_a_state_that_leaves_the_spool_while_it_is_read_is_loaded_from_the_remot
     remote, folder = Remote(), Folder()
     with spooled(remote, quick(tmp_path, keep_replicated=3), folder) as store:
         save(store, folder, 1, 2)
-        store.flush(30)
+        store.flush(300)
         reads = StateReader.read_files
 
         def remove_and_read(self: StateReader, *arguments: object, **options: object) -> object:
@@ -334,7 +334,7 @@ def test_the_remote_is_loaded_from_where_nothing_is_pending(tmp_path: Path) -> N
         save(other, folder, 1)
         assert store.load_state("latest").name == "1.state"
         save(store, folder, 2)
-        store.flush(30)
+        store.flush(300)
         save(other, folder, 3)
         folder.files = {}
         assert store.load_state("latest").name == "3.state"
@@ -345,7 +345,7 @@ def test_a_state_of_the_remote_that_the_spool_still_has_is_not_fetched(tmp_path:
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
     calls: list[str] = []
     remote.before = calls.append
     with spooled(remote, tmp_path, folder) as store:
@@ -362,7 +362,7 @@ def test_an_unreachable_remote_falls_back_to_what_the_spool_has_kept(
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
     remote.go_down()
     with spooled(remote, tmp_path, folder) as store:
         folder.files = {}
@@ -380,7 +380,7 @@ def test_a_remote_that_goes_away_while_a_state_is_loaded_falls_back_too(tmp_path
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
     with StateStore(remote.inner) as other:
         other.register("folder", Folder(numbered(2)))
         other.save_state(name="2.state")
@@ -412,7 +412,7 @@ def test_a_good_state_of_the_remote_is_preferred_to_a_pending_one_after_an_error
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
         remote.before = hold_data(remote)
         store.save_state(name="crash.state", metadata={"exit": "error: boom"})
         assert store.load_state("latest").name == "1.state"
@@ -433,14 +433,14 @@ def test_a_remote_that_was_wiped_gets_again_what_the_spool_still_has(
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1, 2)
-        store.flush(30)
+        store.flush(300)
         wiped(remote, by_whom=by_whom)
         if then == "save":
             save(store, folder, 3)
         elif then == "load":
             assert store.load_state("latest").name == "2.state"
             until(lambda: "2.state" in names(remote.inner))
-        store.flush(30)
+        store.flush(300)
     if then == "restart":
         with spooled(remote, tmp_path, folder):
             until(lambda: "2.state" in names(remote.inner))
@@ -454,7 +454,7 @@ def test_an_empty_remote_gets_again_what_the_version_before_had_replicated(tmp_p
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1, 2)
-        store.flush(30)
+        store.flush(300)
     ledger = json.loads((tmp_path / LEDGER_KEY).read_text())
     assert ledger.pop("ids")
     (tmp_path / LEDGER_KEY).write_text(json.dumps(ledger))
@@ -467,14 +467,14 @@ def test_a_remote_that_was_wiped_is_replicated_to_when_the_spool_has_nothing_of_
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
     wiped(remote, by_whom="another run")
     with StateStore(tmp_path) as spool:
         spool.register("folder", folder)
         save(spool, folder, 2)
         spool.remove(["1.state"])
     with spooled(remote, tmp_path, folder) as store:
-        store.flush(30)
+        store.flush(300)
     assert names(remote.inner) == ["1.state", "2.state"]
 
 
@@ -490,9 +490,9 @@ def test_a_remote_that_is_wiped_while_a_state_is_copied_gets_it_again(tmp_path: 
     remote.before = before
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
         save(store, folder, 2)
-        store.flush(30)
+        store.flush(300)
         assert happened
         assert set(names(remote.inner)) == {"1.state", "1-2.state", "2-2.state"}
         for number, name in ((9, "1.state"), (1, "1-2.state"), (2, "2-2.state")):
@@ -503,7 +503,7 @@ def test_a_spool_that_was_emptied_under_its_notes_starts_anew(tmp_path: Path) ->
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
     for path in tmp_path.rglob("_vault/**/*"):
         if path.is_file():
             path.unlink()
@@ -513,7 +513,7 @@ def test_a_spool_that_was_emptied_under_its_notes_starts_anew(tmp_path: Path) ->
     with spooled(remote, tmp_path, folder) as store:
         folder.files = numbered(7)
         store.save_state(name="1.state")
-        store.flush(30)
+        store.flush(300)
     assert names(remote.inner) == ["1.state", "1-2.state"]
     assert content(StateStore(remote.inner), "1-2.state") == numbered(7)
 
@@ -522,11 +522,11 @@ def test_damaged_notes_are_made_anew_from_the_remote(tmp_path: Path, caplog: pyt
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
     (tmp_path / LEDGER_KEY).write_bytes(b"{")
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 2)
-        store.flush(30)
+        store.flush(300)
     assert names(remote.inner) == ["1.state", "2.state"]
     assert "is compared with the remote" in caplog.text
 
@@ -535,10 +535,10 @@ def test_another_remote_gets_what_is_in_the_spool(tmp_path: Path) -> None:
     folder = Folder()
     with spooled(str(tmp_path / "a"), tmp_path / "spool", folder) as store:
         save(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
     with spooled(str(tmp_path / "b"), tmp_path / "spool", folder) as store:
         save(store, folder, 2)
-        store.flush(30)
+        store.flush(300)
         assert StateStore(tmp_path / "b").names() == ["1.state", "2.state"]
 
 
@@ -549,7 +549,7 @@ def test_a_name_that_somebody_else_uses_at_the_remote_gets_a_suffix_there(tmp_pa
         other.save_state(name="1.state")
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
         assert names(remote.inner) == ["1.state", "1-2.state"]
         assert store.load_state("1.state").metadata == {"number": 1}
         store.pin("1.state", "mine")
@@ -563,9 +563,9 @@ def test_a_state_that_has_another_name_at_the_remote_is_still_found_by_its_own(t
         save(store, folder, 1)
         until(lambda: status(store).failures > 20)
         remote.before = lambda call: None
-        store.flush(30)
+        store.flush(300)
         save(store, folder, 2)
-        store.flush(30)
+        store.flush(300)
         until(lambda: StateStore(tmp_path).names() == ["2.state"])
         [renamed, _] = store.names()
         assert renamed.startswith("1-")
@@ -587,7 +587,7 @@ def test_a_damaged_state_is_told_and_those_behind_it_go_on(tmp_path: Path, caplo
         (data,) = (tmp_path / "2.state").rglob("own*")
         data.write_bytes(data.read_bytes()[:-1] + b"!")
         remote.come_up()
-        store.flush(30)
+        store.flush(300)
         assert names(remote.inner) == ["1.state", "3.state"]
         assert status(store).damaged == 1
         assert "2.state is damaged in the spool" in caplog.text
@@ -605,7 +605,7 @@ def test_a_pending_state_can_be_removed_and_never_gets_to_the_remote(tmp_path: P
         save(store, folder, 1, 2)
         assert store.remove(["1.state"]).removed == ("1.state",)
         remote.before = lambda call: None
-        store.flush(30)
+        store.flush(300)
         assert [info.metadata for info in StateStore(remote.inner).states()] == [{"number": 2}]
         assert names(remote.inner) == store.names()
         with pytest.raises(StatePrunedError):
@@ -624,7 +624,7 @@ def test_a_state_that_is_removed_while_it_is_copied_does_not_come_back(tmp_path:
     with spooled(remote, tmp_path, folder) as store:
         stores.append(store)
         save(store, folder, 1, 2)
-        store.flush(30)
+        store.flush(300)
         until(lambda: names(remote.inner) == ["2.state"])
     check_no_garbage(remote.inner)
 
@@ -633,7 +633,7 @@ def test_a_replicated_state_is_removed_from_both(tmp_path: Path) -> None:
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
         assert store.remove(["1.state"]).removed == ("1.state",)
         assert store.names() == StateStore(tmp_path).names() == names(remote.inner) == []
 
@@ -647,7 +647,7 @@ def test_the_pin_of_a_pending_state_goes_to_the_remote_with_it(tmp_path: Path) -
         assert store.pins() == {"1.state": ("paper",)}
         assert store.remove(["1.state"]).spared == ("1.state",)
         remote.before = lambda call: None
-        store.flush(30)
+        store.flush(300)
         name = StateStore(remote.inner).names()[0]  # that of the first or of a later try
         assert StateStore(remote.inner).pins() == store.pins() == {name: ("paper",)}
         assert store.unpin("1.state") == 1
@@ -658,7 +658,7 @@ def test_the_pin_of_a_replicated_state_is_put_at_the_remote(tmp_path: Path) -> N
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path, folder) as store:
         save(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
         store.pin("1.state")
         assert StateStore(remote.inner).pins() == {"1.state": ("pin",)}
         assert StateStore(tmp_path).pins() == {}
@@ -677,7 +677,7 @@ def test_a_pin_that_is_put_while_its_state_is_noted_as_replicated_is_not_lost(
     with spooled(remote, tmp_path, folder) as store:
         monkeypatch.setattr(SpoolFolder, "note_done", pin_and_note)
         save(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
         until(lambda: StateStore(remote.inner).pins() == {"1.state": ("late",)})
 
 
@@ -685,7 +685,7 @@ def test_copies_are_of_what_is_at_the_remote(tmp_path: Path) -> None:
     remote, folder = Remote(), Folder()
     with spooled(remote, tmp_path / "spool", folder) as store, StateStore(tmp_path / "copy") as target:
         save(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
         assert [state.outcome for state in store.copy_states(target, ["1.state"]).states] == ["copied"]
         remote.before = hold_data(remote)
         save(store, folder, 2)
@@ -733,7 +733,7 @@ def test_flushing_tries_again_at_once(tmp_path: Path) -> None:
         save(store, folder, 1)
         until(lambda: status(store).failures > 0)
         remote.come_up()
-        store.flush(30)
+        store.flush(300)
         assert names(remote.inner) == ["1.state"]
 
 
@@ -794,7 +794,7 @@ def test_flushing_does_not_wait_for_what_is_saved_meanwhile(tmp_path: Path) -> N
                 save(store, folder, 2)
 
         remote.before = save_more
-        store.flush(30)
+        store.flush(300)
         assert status(store).pending <= 1
 
 
@@ -818,7 +818,7 @@ def test_the_bandwidth_is_limited(tmp_path: Path) -> None:
         assert replicator is not None
         replicator._bucket._sleep = times.append  # type: ignore[union-attr]
         store.save_state(name="1.state")
-        store.flush(30)
+        store.flush(300)
     assert 0 < max(times) <= 64 * 1024 / 1e9 * 10
     assert names(remote.inner) == ["1.state"]
 
@@ -852,10 +852,10 @@ def test_a_state_that_is_given_as_base_lies_in_the_spool(tmp_path: Path) -> None
     remote, folder = Remote(), Folder()
     with spooled(remote, quick(tmp_path, keep_replicated=5), folder) as store:
         save(store, folder, 1)
-        store.flush(30)
+        store.flush(300)
         store.save_state(name="2.state", base="1.state")
         assert store.info("2.state").base == "1.state"
-        store.flush(30)
+        store.flush(300)
         assert StateStore(remote.inner).info("2.state").base == "1.state"
 
 
