@@ -7,10 +7,12 @@ import re
 import pytest
 
 from tests.cli.run import option_arguments, statevault
-from tests.servers import Servers, target_names
+from tests.servers import Servers
+
+BACKENDS = ("local", "juicefs", pytest.param("fake-gcs", marks=pytest.mark.long))
 
 
-@pytest.mark.parametrize("backend", [name for name in ("local", "juicefs", "fake-gcs") if name in target_names()])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_the_demo_kills_and_resumes_an_agent(backend: str, servers: Servers) -> None:
     target = servers.target(backend)
     options = option_arguments(target.storage_options)

@@ -512,7 +512,13 @@ def test_dictionaries_with_other_keys_stay_as_they_are(tmp_path: Path) -> None:
 
 def test_a_manager_goes_to_another_process(tmp_path: Path) -> None:
     manager = CheckpointManager(
-        tmp_path / "run", 3, KeepLatest(2), {"a": 1}, 5, storage_options={"x": 1}, key_of=stable_key
+        tmp_path / "run",
+        3,
+        KeepLatest(2),
+        {"a": 1},
+        5,
+        storage_options={"skip_instance_cache": True},
+        key_of=stable_key,
     )
     other = pickle.loads(pickle.dumps(manager))
     assert other.url == manager.url

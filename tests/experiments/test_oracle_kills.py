@@ -52,7 +52,7 @@ def errors_of(process: subprocess.Popen[str]) -> str:
     return process.stderr.read()
 
 
-@pytest.mark.parametrize("seed", range(rounds(short=2, long=20)))
+@pytest.mark.parametrize("seed", range(rounds(short=1, long=20)))
 @pytest.mark.parametrize("backend", ["local", "juicefs"])
 def test_killed_at_random_again_and_again(backend: str, seed: int, servers: Servers) -> None:
     target = servers.target(backend)

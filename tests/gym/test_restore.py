@@ -179,7 +179,6 @@ stacks = st.lists(st.sampled_from(sorted(ALL)), max_size=5)
 
 
 @pytest.mark.filterwarnings("ignore")  # Gymnasium's, about stacks that nobody would build
-@pytest.mark.timeout(1800)
 class TestEveryStack:
     @settings(deadline=None, max_examples=rounds(short=60, long=1000), suppress_health_check=list(HealthCheck))
     @given(choice=st.integers(0, len(CLASSIC)), names=stacks, number=st.integers(0, 99), steps=st.integers(0, 20))

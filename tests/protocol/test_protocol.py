@@ -33,7 +33,6 @@ def test_no_interleaving_breaks_the_protocol(scenario: Scenario) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not is_long(), reason="minutes: make test-long")
 @pytest.mark.parametrize(
     "scenario", [*LARGE.values(), *WIPED_LARGE.values()], ids=[*LARGE, *(f"wipe: {name}" for name in WIPED_LARGE)]
@@ -42,7 +41,6 @@ def test_no_interleaving_of_many_breaks_the_protocol(scenario: Scenario) -> None
     assert report(scenario.explore()) == ""
 
 
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("crowd", CROWDS.values(), ids=CROWDS)
 def test_no_walk_of_a_crowd_breaks_the_protocol(crowd: Scenario) -> None:
     assert report(crowd.wander(walks=rounds(short=1000, long=20_000), seed=1)) == ""

@@ -27,7 +27,6 @@ def test_a_mutant_changes_the_code(mutant: str) -> None:
     compile(MUTANTS[mutant].source(), mutant, "exec")
 
 
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "mutant", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.long]) for name in MUTANTS]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -96,6 +97,19 @@ def hold(staging: Staging, root: Path, size: int) -> int:
     trees.release()
     staging.remove(folder)
     return staging.holder(folder)._memory.spare_size
+
+
+def test_a_store_that_nobody_closes_leaves_nothing_either(tmp_path: Path) -> None:
+    staging_dir = tmp_path / "staging"
+    for number in range(3):
+        store = StateStore(tmp_path / "states", staging_dir=staging_dir)
+        store.register("folder", Folder(some_files(number)))
+        store.save_state()
+        store.load_state()
+        assert len(list(staging_dir.glob("*/*.lock"))) == 1
+        del store
+        gc.collect()
+        assert list(staging_dir.glob("*/*")) == []
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no folder in memory here")

@@ -231,7 +231,6 @@ def setups(draw: st.DrawFn) -> tuple[Create, Create]:
     return (lambda modules: create(groups, modules)), (lambda modules: create(others, modules))
 
 
-@pytest.mark.timeout(1800)
 @settings(deadline=None, max_examples=rounds(short=60, long=2000), suppress_health_check=list(HealthCheck))
 @given(setup=setups(), runs=st.integers(0, 4))
 def test_training_goes_on_to_the_last_bit_in_whatever_order_the_parameters_come(
@@ -244,7 +243,6 @@ def test_training_goes_on_to_the_last_bit_in_whatever_order_the_parameters_come(
     goes_on(trainer, path, setup[1])
 
 
-@pytest.mark.timeout(1800)
 @settings(deadline=None, max_examples=rounds(short=30, long=1000), suppress_health_check=list(HealthCheck))
 @given(kind=st.sampled_from(sorted(OPTIMIZERS)), names=st.permutations(NAMES), described=st.booleans())
 def test_another_shape_is_refused_and_nothing_has_changed(

@@ -60,6 +60,8 @@ class Staging:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._held: dict[Path, _Held] = {}
+        # Of a store that nobody closes. At the end of the process others may still publish out of it.
+        weakref.finalize(self, _release, self._held).atexit = False
         self._lock = threading.Lock()
         self._memory = SnapshotMemory(_available_memory)
         _all.add(self)
@@ -125,12 +127,7 @@ class Staging:
     def close(self) -> None:
         """Remove all folders of this process, let go of the locks, and give memory back."""
         self._memory.clear()
-        for held in self._held.values():
-            _remove(held.folder)
-            with suppress(FileNotFoundError):
-                held.folder.with_suffix(".lock").unlink()
-            os.close(held.lock)
-        self._held.clear()
+        _release(self._held)
 
     def forget(self) -> None:
         """Hold nothing, in a forked child: the folders are its parent's, and so is the state of the lock."""
@@ -223,6 +220,15 @@ def _hold(root: Path) -> _Held:
         except (BlockingIOError, FileNotFoundError):
             pass
         os.close(lock)
+
+
+def _release(held: dict[Path, _Held]) -> None:
+    while held:
+        _, own = held.popitem()
+        _remove(own.folder)
+        with suppress(FileNotFoundError):
+            own.folder.with_suffix(".lock").unlink()
+        os.close(own.lock)
 
 
 def _make_private(root: Path) -> None:

@@ -36,6 +36,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.starts = 0
         self.last = 0
         self.expected: set[int] = set()
+        self.wiped: set[int] = set()
         self.component = Folder()
         self.local = StateStore(self.path)
         self.local.register("folder", self.component)
@@ -82,15 +83,20 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule(room=st.integers(0, 60_000))
     def thin(self, room: int) -> None:
         folder = SpoolFolder(Spool(self.path, max_bytes=room), self.remote.url)
-        waited = self._pending(folder)
+        waited, here = self._pending(folder), self._numbers(self.local)
         folder.room.bound()
         dropped = waited - self._pending(folder)
         assert self.last not in dropped
-        self.expected -= dropped
+        # What had been replicated goes first, also where the remote was wiped since and nobody has looked.
+        gone_there = self.wiped - self._numbers(StateStore(self.remote))
+        self.expected -= dropped | (gone_there & (here - self._numbers(self.local)))
         folder.close()
 
     def _pending(self, folder: SpoolFolder) -> set[int]:
         return {int(key.state.partition(".")[0]) for key in folder.pending_keys()}
+
+    def _numbers(self, store: StateStore) -> set[int]:
+        return {original(name) for name in store.names()}
 
     @rule(data=st.data())
     def prune_the_remote(self, data: st.DataObject) -> None:
@@ -103,9 +109,10 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule()
     def clear_the_remote(self) -> None:
         self._mend()
+        self.wiped |= self._numbers(StateStore(self.remote))
         self.remote.objects.clear()
         # What the spool still has comes again.
-        self.expected = {original(name) for name in self.local.names()}
+        self.expected = self._numbers(self.local)
         self.restart()
 
     @invariant()
