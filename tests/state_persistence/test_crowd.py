@@ -42,7 +42,7 @@ def test_writers_and_pruners_that_are_killed_never_break_a_promise(backend: str,
             looks += look_around(target, crowd)
             if time.monotonic() > next_kill:
                 crowd.replace_one()
-                if time.monotonic() > end:
+                if time.monotonic() > end and crowd.kills >= LEAST_KILLS:
                     longest_life_s *= 1.5  # where nobody lives long enough to get something done
                 next_kill = time.monotonic() + source.uniform(0, longest_life_s)
     finally:

@@ -105,10 +105,10 @@ class StoreModel(RuleBasedStateMachine):
         alive = [name for name in self.states if name in names]
         with self.pruned():
             assert list(self.store.remove(names).removed) == alive
-        self.gone |= set(alive)
-        for name in alive:
-            del self.states[name], self.needs[name]
-        self.unreadable &= self.states.keys()
+            self.gone |= set(alive)
+            for name in alive:
+                del self.states[name], self.needs[name]
+            self.unreadable &= self.states.keys()
 
     @precondition(lambda self: self.states)
     @rule(data=st.data())
@@ -125,7 +125,7 @@ class StoreModel(RuleBasedStateMachine):
 
     @contextmanager
     def pruned(self) -> Iterator[None]:
-        """A prune, which stops before it deletes anything where nobody can tell whether a state needs it."""
+        """A prune, which stops before its first write where nobody can tell what a state needs."""
         try:
             yield
         except CorruptStateError:
