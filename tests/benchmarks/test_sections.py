@@ -50,7 +50,7 @@ def compared(places: Grounds) -> Callable[[str], Comparison]:
 
 
 # These do what others do, with other sizes. (The command is tested with the listing.)
-_LONG = ("link", "listing", "models", "partial_restore", "replay", "small_files", "stall")
+_LONG = ("frozen", "link", "listing", "models", "partial_restore", "replay", "small_files", "stall")
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,7 @@ def check(row: Standing, comparison: Comparison) -> None:
         assert row.figures["received_mb"].median > 0
 
 
+@pytest.mark.long
 def test_a_save_of_a_frozen_backbone_sends_little_more_than_the_head(compared: Callable[[str], Comparison]) -> None:
     # 0.3 MB frozen, 0.1 MB trained.
     sent = {

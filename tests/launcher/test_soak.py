@@ -35,6 +35,7 @@ from statevault.errors import StatePrunedError, StorageError
 from statevault.launcher import launch
 from statevault.state_persistence import StateInfo, StateStore, read_tree
 from statevault.storage import open_storage
+from statevault.storage.descriptors import DESCRIPTORS
 from tests.launcher.outage import Network
 from tests.launcher.walker import TrainerCrashError, WalkerSystem
 from tests.profiles import rounds
@@ -71,7 +72,8 @@ class Resources:
         assert resident is not None
         return cls(
             threads=tuple(thread.name for thread in threading.enumerate()),
-            files=len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - names only
+            # But those that are kept for saves: an earlier test may have had some of them given up, which come back.
+            files=len(os.listdir("/proc/self/fd")) - len(DESCRIPTORS._kept),  # noqa: PTH208 - names only
             staging=frozenset(path for root in roots for path in root.glob(f"statevault-*/{os.getpid()}-*")),
             memory=int(resident[1]) << 10,
         )
