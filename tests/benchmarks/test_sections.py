@@ -49,8 +49,8 @@ def compared(places: Grounds) -> Callable[[str], Comparison]:
     return functools.cache(lambda name: command.run_comparison(name, Options(places, Effort.SMOKE, runs=1)))
 
 
-# These do what others do, with other sizes. (The command is tested with the listing.)
-_LONG = ("frozen", "link", "listing", "models", "partial_restore", "replay", "small_files", "stall")
+# These do what others do, with other sizes.
+_LONG = ("frozen", "link", "models", "partial_restore", "replay", "small_files", "stall")
 
 
 @pytest.mark.parametrize(
