@@ -11,9 +11,12 @@ from typing import Any
 import fsspec.asyn
 from typing_extensions import override
 
+from statevault.errors import StorageError
 from statevault.worker_pool import WorkerPool
 
 __all__ = ["event_loop"]
+
+_NO_THREAD = "there is no thread for the event loop of this storage: open the store before the main thread ends"
 
 _equipped: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
@@ -22,12 +25,15 @@ def event_loop() -> asyncio.AbstractEventLoop:
     """The loop, whose thread runs, and which resolves names also once the main thread has ended.
 
     Raises:
-        RuntimeError: Its thread can't be started: what is asked of it would never be answered.
+        StorageError: Its thread can't be started: what is asked of it would never be answered.
     """
-    loop: asyncio.AbstractEventLoop = fsspec.asyn.get_loop()
+    try:
+        loop: asyncio.AbstractEventLoop = fsspec.asyn.get_loop()
+    except RuntimeError as error:
+        raise StorageError(_NO_THREAD) from error
     thread = fsspec.asyn.iothread[0]
     if thread is None or not thread.is_alive():
-        raise RuntimeError("there is no thread for the event loop: open the store before the main thread ends")
+        raise StorageError(_NO_THREAD)
     if loop not in _equipped:
         loop.set_default_executor(_Executor())
         _equipped.add(loop)
