@@ -40,11 +40,13 @@ def test_writers_and_pruners_that_are_killed_never_break_a_promise(backend: str,
         next_kill = time.monotonic() + longest_life_s
         while time.monotonic() < end or crowd.kills < LEAST_KILLS or not has_done_all(crowd):
             looks += look_around(target, crowd)
-            if time.monotonic() > next_kill:
+            while time.monotonic() > next_kill:
                 crowd.replace_one()
-                if time.monotonic() > end and crowd.kills >= LEAST_KILLS:
-                    longest_life_s *= 1.5  # where nobody lives long enough to get something done
-                next_kill = time.monotonic() + source.uniform(0, longest_life_s)
+                next_kill += source.uniform(0, longest_life_s)
+            if time.monotonic() > end and crowd.kills >= LEAST_KILLS:
+                # Nobody lives long enough to get something done: they are left alone for longer and longer.
+                longest_life_s *= 1.5
+                next_kill = time.monotonic() + longest_life_s
     finally:
         crowd.end()
     look_around(target, crowd)
