@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typing_extensions import override
 
 from statevault.errors import StorageError
 from statevault.launcher import launch
@@ -24,6 +23,7 @@ from statevault.state_persistence import (
 )
 from statevault.storage import Body, LocalStorage
 from tests.launcher.agent import Parts
+from tests.state_persistence.last_two import LastTwo
 
 
 def test_a_launched_system_keeps_what_a_policy_says(tmp_path: Path) -> None:
@@ -63,22 +63,6 @@ def test_a_launched_system_loses_nothing_by_a_metric_that_no_state_has(
         assert len(store.names()) == 5 - len(list(saves))
     assert caplog.text.count("BestStatesKeeper can't judge the states of") == 1
     assert "Did you mean 'eval_reward'?" in caplog.text
-
-
-class LastTwo(StatesKeeper):
-    """A keeper of a user's: it forgets what it has selected, as it should."""
-
-    def __init__(self) -> None:
-        self._paths: list[Path] = []
-
-    @override
-    def append(self, path: Path) -> None:
-        self._paths.append(path)
-
-    @override
-    def select_removal_states(self) -> Iterable[Path]:
-        selected, self._paths = self._paths[:-2], self._paths[-2:]
-        return selected
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
+from benchmarks.idlers import Nowhere
 from statevault.data.impls import SequentialBuffer
-from statevault.interaction import Agent, Environment, Interaction
+from statevault.interaction import Agent, Interaction
 from statevault.launcher import LaunchConfig, launch
 from statevault.model import InferenceModel, TrainingModel
 from statevault.state_persistence import StateStore, read_tree, write_tree
@@ -53,16 +54,6 @@ class Actor(Agent[int, int]):
     def load_state(self, path: Path) -> None:
         super().load_state(path)
         self.steps = read_tree(path / "steps.tree")
-
-
-class Nowhere(Environment[int, int]):
-    @override
-    def observe(self) -> int:
-        return 0
-
-    @override
-    def affect(self, action: int) -> None:
-        pass
 
 
 class Reader(InferenceModel):

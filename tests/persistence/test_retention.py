@@ -10,27 +10,12 @@ import pytest
 from torch import nn
 from typing_extensions import override
 
-from statevault import KeepAny, KeepBest, KeepLatest, LatestStatesKeeper, PolicyStatesKeeper, StatesKeeper, StateStore
+from statevault import KeepAny, KeepBest, KeepLatest, LatestStatesKeeper, PolicyStatesKeeper, StateStore
 from statevault.errors import StateVaultError, StorageError
 from statevault.persistence import PolicyPersistence, World
 from tests.persistence.worlds import STATE_DICT, Trainer
+from tests.state_persistence.last_two import LastTwo
 from tests.state_persistence.storages import DictStorage, FailingStorage, Failure
-
-
-class LastTwo(StatesKeeper):
-    """A keeper of a user's: it forgets what it has selected, as it should."""
-
-    def __init__(self) -> None:
-        self._paths: list[Path] = []
-
-    @override
-    def append(self, path: Path) -> None:
-        self._paths.append(path)
-
-    @override
-    def select_removal_states(self) -> Iterable[Path]:
-        selected, self._paths = self._paths[:-2], self._paths[-2:]
-        return selected
 
 
 def saver(store: StateStore, keeper: Any) -> Callable[[int, int, int], Any]:

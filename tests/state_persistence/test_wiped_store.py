@@ -20,6 +20,7 @@ from statevault.state_persistence.keepers import Retention
 from statevault.storage import Body, ObjectInfo, Storage, StorageWrapper, open_storage
 from tests.servers import Servers
 from tests.state_persistence.components import Files, Folder, store_with
+from tests.state_persistence.last_two import LastTwo
 from tests.state_persistence.storages import DictStorage, WatchedStorage
 
 MIB = 1024**2
@@ -254,23 +255,7 @@ def test_a_prune_under_way_does_no_harm_to_another_store(when: str) -> None:
     assert not [key for key in inner.objects if key.startswith("_vault/intents")]
 
 
-class KeepsTold(StatesKeeper):
-    """Keeps the last two of what it was told, and knows nothing but that."""
-
-    def __init__(self) -> None:
-        self.told: list[Path] = []
-
-    @override
-    def append(self, path: Path) -> None:
-        self.told.append(path)
-
-    @override
-    def select_removal_states(self) -> Iterator[Path]:
-        while len(self.told) > 2:
-            yield self.told.pop(0)
-
-
-@pytest.mark.parametrize("make", [KeepsTold, partial(LatestStatesKeeper, "ignored", 2), partial(KeepLatest, 2)])
+@pytest.mark.parametrize("make", [LastTwo, partial(LatestStatesKeeper, "ignored", 2), partial(KeepLatest, 2)])
 @pytest.mark.parametrize("noticed", ["by a save", "by the removal"])
 def test_retention_begins_again_in_the_store_that_lies_there_now(
     make: Callable[[], StatesKeeper | RetentionPolicy], noticed: str

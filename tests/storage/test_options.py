@@ -11,9 +11,10 @@ import botocore.session
 import pytest
 from typing_extensions import override
 
+from benchmarks.idlers import Nowhere
 from statevault import LaunchConfig, launch
 from statevault.errors import StorageError, StorageOptionError, StorageUnreachableError
-from statevault.interaction import Agent, Environment, Interaction
+from statevault.interaction import Agent, Interaction
 from statevault.state_persistence import StateStore
 from statevault.storage import open_storage
 from statevault.storage.redaction import chain
@@ -318,16 +319,6 @@ class Walker(Agent[int, int]):
     @override
     def step(self, observation: int) -> int:
         return observation
-
-
-class Nowhere(Environment[int, int]):
-    @override
-    def observe(self) -> int:
-        return 0
-
-    @override
-    def affect(self, action: int) -> None:
-        pass
 
 
 def run(agent: Walker, **settings: Any) -> None:

@@ -8,12 +8,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from typing_extensions import override
 from upath import UPath
 
+from benchmarks.idlers import Idler, Nowhere
 from statevault import LaunchConfig, launch
 from statevault.errors import InvalidNameError, MissingExtraError, StateVaultError, StoreNotFoundError
-from statevault.interaction import Agent, Environment, Interaction
+from statevault.interaction import Interaction
 from statevault.state_persistence import StateStore
 from statevault.storage import (
     FsspecStorage,
@@ -27,22 +27,6 @@ from statevault.storage import (
 )
 from statevault.storage.redaction import redacted
 from statevault.storage.s3.storage import S3Storage
-
-
-class Nobody(Agent[int, int]):
-    @override
-    def step(self, observation: int) -> int:
-        return observation
-
-
-class Nowhere(Environment[int, int]):
-    @override
-    def observe(self) -> int:
-        return 0
-
-    @override
-    def affect(self, action: int) -> None:
-        pass
 
 
 @pytest.mark.parametrize("form", ["{}", "{}/", "file://{}", "file://localhost{}", "local://{}", "{}/../store"])
@@ -182,7 +166,7 @@ def test_credentials_in_a_url_are_refused_and_stay_out_of_messages(url: str) -> 
     assert "SECRET" not in str(caught.value)
     assert "MY" not in str(caught.value)
     with pytest.raises(InvalidNameError) as caught:
-        launch(Interaction(Nobody(), Nowhere()), config=LaunchConfig(states_dir=url, web_api_address=None))
+        launch(Interaction(Idler(), Nowhere()), config=LaunchConfig(states_dir=url, web_api_address=None))
     assert "MY" not in str(caught.value)
 
 
