@@ -16,6 +16,8 @@ STATES ?= ./states
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# The tests start hundreds of processes: compile what they import once.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help venv demo test test-long test-compose contract lint types docs format bench clean
 

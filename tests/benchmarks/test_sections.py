@@ -50,7 +50,7 @@ def compared(places: Grounds) -> Callable[[str], Comparison]:
 
 
 # These do what others do, with other sizes.
-_LONG = ("frozen", "link", "models", "partial_restore", "replay", "small_files", "stall")
+_LONG = ("frozen", "link", "listing", "models", "partial_restore", "replay", "small_files", "stall")
 
 
 @pytest.mark.parametrize(

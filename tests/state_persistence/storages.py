@@ -34,6 +34,12 @@ class DictStorage(Storage):
         self.objects: dict[str, bytes] = {}
         self._lock = threading.Lock()
 
+    def copy(self) -> DictStorage:
+        """Another storage with the same objects: one start for many trials."""
+        other = DictStorage()
+        other.objects = dict(self.objects)
+        return other
+
     @override
     def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
         content = joined(body)

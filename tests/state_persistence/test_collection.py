@@ -318,11 +318,12 @@ def test_the_process_dies_at_every_call_of_a_collection(failure: Failure) -> Non
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("dies", [False, True], ids=["error", "death"])
 def test_a_prune_of_states_that_share_fails_at_every_call(failure: Failure, dies: bool) -> None:
+    saved = DictStorage()
+    contents = save_states(saved, 5)
     number = 0
     while True:
         number += 1
-        storage = DictStorage()
-        contents = save_states(storage, 5)
+        storage = saved.copy()
         failing = FailingStorage(storage, fail_at=number, failure=failure, dies=dies)
         removed = False
         with suppress(ProcessDiedError, StateVaultError):

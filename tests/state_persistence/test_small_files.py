@@ -237,7 +237,7 @@ def history_of(seed: int, changes: list[tuple[int, float]]) -> list[Files]:
     return states
 
 
-@settings(max_examples=rounds(30, 500), deadline=None)
+@settings(max_examples=rounds(15, 500), deadline=None)
 @given(
     st.integers(0, 1000),
     st.lists(st.tuples(st.integers(0, 3 * MIN_PACKED_FILES), st.floats(0, 0.5)), min_size=1, max_size=4),
@@ -285,12 +285,13 @@ def test_a_put_that_is_tried_again_while_files_are_still_being_read() -> None:
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("dies", [False, True])
 def test_a_failure_at_any_call_of_a_save_leaves_all_or_nothing(failure: Failure, dies: bool) -> None:
+    saved = DictStorage()
+    with store_with(saved, folder=Folder(small_files())) as store:
+        store.save_state(name="old.state")
     number = 0
     while True:
         number += 1
-        storage = DictStorage()
-        with store_with(storage, folder=Folder(small_files())) as store:
-            store.save_state(name="old.state")
+        storage = saved.copy()
         failing = FailingStorage(storage, fail_at=number, failure=failure, dies=dies)
         store = store_with(failing, folder=Folder(small_files(seed=1)))
         acknowledged = False
