@@ -89,6 +89,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "did you mean 's3_additional_kwargs.ServerSideEncryption'",
     ),
     ({"s3_additional_kwargs": {"ServerSideEncryption": 5}}, "s3_additional_kwargs.ServerSideEncryption .* string"),
+    ({"s3_additional_kwargs": {"ChecksumAlgorithm": "CRC"}}, "ChecksumAlgorithm .* known are CRC32"),
+    ({"s3_additional_kwargs": {"ChecksumAlgorithm": ""}}, "ChecksumAlgorithm .* known are CRC32"),
     ({"s3_additional_kwargs": {"Metadata": {"a": "b\n"}}}, "s3_additional_kwargs.Metadata .* newline"),
     ({"session": "abc"}, "session .* profile=NAME"),
     ({"session": botocore.session.Session()}, "session .* AioSession"),

@@ -232,6 +232,26 @@ def test_a_digest_that_is_refused_as_well_is_an_error(place: Callable[..., Place
         at.storage.put("key", b"x", create_only=True)
 
 
+# ------------------------------------------------------------------------------------------- checksums
+
+
+@pytest.mark.parametrize("algorithm", ["CRC32", "SHA1", "SHA256"])
+def test_an_upload_is_completed_with_the_checksums_of_its_parts(place: Callable[..., Place], algorithm: str) -> None:
+    tag = f"<Checksum{algorithm}>".encode()
+
+    def lacks_checksums(request: ScriptedRequest) -> bool:
+        return request.method == "POST" and "uploadId=" in request.path and request.body.count(tag) != 2
+
+    answer = refusal("InvalidRequest", 400, f"The upload was created using a {algorithm.lower()} checksum.")
+    at = place((lacks_checksums, answer))
+    options = options_of(at, s3_additional_kwargs={"ChecksumAlgorithm": algorithm})
+    storage = open_storage(at.target.url, options, retry=None)
+    storage.put("key", b"x" * BIG)
+    assert at.target.raw.get("key") == b"x" * BIG
+    storage.put("small", b"x")
+    assert header(at.requests[-1], f"x-amz-checksum-{algorithm.lower()}")
+
+
 # ------------------------------------------------------------------------------------------- a store
 
 

@@ -20,6 +20,7 @@ import botocore.handlers
 import botocore.session
 import s3fs
 from botocore.credentials import Credentials
+from botocore.httpchecksum import _SUPPORTED_CHECKSUM_ALGORITHMS  # no public name
 from botocore.loaders import create_loader
 from botocore.utils import parse_timestamp
 from botocore.validate import ParamValidator
@@ -83,6 +84,11 @@ class S3Client:
         request = cast("Callable[..., dict[str, Any]]", getattr(self._client, method))
         return request(**{**self._extra_of(method), **parameters})
 
+    def checksum_in(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """The checksum of a part in the answer to its upload, if the user wants some: the completion has to list it."""
+        name = f"Checksum{str(self._extra.get('ChecksumAlgorithm')).upper()}"
+        return {name: answer[name]} if name in answer else {}
+
     def _extra_of(self, method: str) -> dict[str, Any]:
         """What the user wants to be said in each request that knows it."""
         if not self._extra:
@@ -104,6 +110,11 @@ def _check_parameters(extra: Mapping[str, Any], model: Any, *, url: str) -> None
         is_given = value is not None and not isinstance(value, bytes)
         if is_given and ParamValidator().validate(value, shapes[name]).has_errors():
             raise StorageOptionError(f"{told} of {url} can't be used: expected a {shapes[name].type_name}", url=url)
+        if name == "ChecksumAlgorithm" and value is not None and value.lower() not in _SUPPORTED_CHECKSUM_ALGORITHMS:
+            known = ", ".join(sorted(_SUPPORTED_CHECKSUM_ALGORITHMS)).upper()
+            raise StorageOptionError(
+                f"{told} of {url} can't be used: known are {known}; botocore[crt] has others", url=url
+            )
         for text in value.values() if isinstance(value, Mapping) else (value,):
             if isinstance(text, str):
                 check_whole_text(text, name=told, url=url)

@@ -89,7 +89,7 @@ class MultipartUpload:
             # A body for each request: one that is made again begins anew.
             body = SentBody(data, self._given_up)
             answer = client.call("upload_part", **self._target, PartNumber=number, Body=body, **extra)
-            return {"PartNumber": number, "ETag": answer["ETag"]}
+            return {"PartNumber": number, "ETag": answer["ETag"], **client.checksum_in(answer)}
 
         for left in reversed(range(_PART_TRIES)):
             try:
