@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
-__all__ = ["ScriptedAnswer", "ScriptedRequest", "refusing_server", "scripted_server"]
+__all__ = ["ScriptedAnswer", "ScriptedRequest", "forwarded", "scripted_server"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +116,13 @@ def scripted_server(
         thread.join()
 
 
-def refusing_server(
-    upstream: str, refuse: Callable[[ScriptedRequest], ScriptedAnswer | None]
-) -> contextlib.AbstractContextManager[str]:
-    """Run a real server with other manners: what `refuse` has no answer to goes on to it; yields its URL.
+def forwarded(upstream: str, request: ScriptedRequest) -> ScriptedAnswer:
+    """What a real server answers: for a script that gives it other manners.
 
     Args:
         upstream: The real server's URL.
-        refuse: The answer to a request, or None.
+        request: What it is asked.
     """
-    return scripted_server(lambda request: refuse(request) or _forwarded(upstream, request))
-
-
-def _forwarded(upstream: str, request: ScriptedRequest) -> ScriptedAnswer:
     address = urlsplit(upstream)
     with contextlib.closing(HTTPConnection(address.hostname or "", address.port, timeout=600)) as connection:
         # With the Host of the request: it is part of what was signed.

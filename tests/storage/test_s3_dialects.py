@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,7 +16,15 @@ from statevault.errors import StorageAccessError, StorageError, StoreNotFoundErr
 from statevault.state_persistence import StateStore
 from statevault.storage import Storage, open_storage, probe
 from tests.cli.run import invoked, option_arguments
-from tests.servers import ScriptedAnswer, ScriptedRequest, Servers, StorageTarget, refusing_server, target_names
+from tests.servers import (
+    ScriptedAnswer,
+    ScriptedRequest,
+    Servers,
+    StorageTarget,
+    forwarded,
+    scripted_server,
+    target_names,
+)
 from tests.servers.raw import S3Raw
 from tests.state_persistence.components import Folder, some_files
 
@@ -102,17 +111,38 @@ def place(servers: Servers) -> Iterator[Callable[..., Place]]:
 
         def made(*manners: Manners, name: str = "moto") -> Place:
             target = servers.target(name)
+            upstream = str(target.storage_options["endpoint_url"])
             requests: list[ScriptedRequest] = []
 
-            def refuse(request: ScriptedRequest) -> ScriptedAnswer | None:
+            def answer(request: ScriptedRequest) -> ScriptedAnswer:
                 requests.append(request)
-                return next((answer for is_refused, answer in manners if is_refused(request)), None)
+                refusals = (answer for is_refused, answer in manners if is_refused(request))
+                return next(refusals, None) or forwarded(upstream, request)
 
-            endpoint = stack.enter_context(refusing_server(str(target.storage_options["endpoint_url"]), refuse))
+            endpoint = stack.enter_context(scripted_server(answer))
             options = {**target.storage_options, "endpoint_url": endpoint}
             return Place(replace(target, storage_options=options), requests)
 
         yield made
+
+
+def live(url: str, storage_options: Mapping[str, Any]) -> None:
+    """Save, save what changed, remove, collect and load; remove all."""
+    folder = Folder({**some_files(1), "large.bin": bytes(range(256)) * (BIG // 256)})
+    with StateStore(url, storage_options=storage_options) as store:
+        store.register("models", folder)
+        store.save_state(name="a.state")
+        saved = {**folder.files, "weights.bin": b"other"}
+        folder.files = dict(saved)
+        store.save_state(name="b.state")
+        store.remove(["a.state"])
+        store.gc()
+        folder.files = {}
+        store.load_state("latest")
+        assert folder.files == saved
+        store.verify("b.state")
+        store.remove(["b.state"])
+        store.gc()
 
 
 def options_of(place: Place, **options: Any) -> dict[str, Any]:
@@ -266,20 +296,32 @@ def test_an_upload_is_completed_with_the_checksums_of_its_parts(place: Callable[
 )
 def test_a_store_lives_on_each_of_them(place: Callable[..., Place], manners: list[Manners]) -> None:
     at = place(*manners)
-    folder = Folder({**some_files(1), "large.bin": bytes(range(256)) * (BIG // 256)})
-    with StateStore(at.target.url, storage_options=at.target.storage_options) as store:
-        store.register("models", folder)
-        store.save_state(name="a.state")
-        saved = {**folder.files, "weights.bin": b"other"}
-        folder.files = dict(saved)
-        store.save_state(name="b.state")
-        store.remove(["a.state"])
-        store.gc()
-        folder.files = {}
-        store.load_state("latest")
-        assert folder.files == saved
-        store.verify("b.state")
-        store.remove(["b.state"])
-        store.gc()
+    live(at.target.url, at.target.storage_options)
     left = at.target.raw.keys()
     assert not [key for key in left if not key.startswith("_vault/")]
+
+
+# ------------------------------------------------------------------------------------------- other names of buckets
+
+
+@pytest.mark.parametrize("name", ["tenant:bucket", "arn:aws:s3:eu-west-1:123456789012:accesspoint/name"])
+def test_a_store_lives_in_the_bucket_of_a_tenant_and_at_an_access_point(servers: Servers, name: str) -> None:
+    target = servers.target("moto")
+    bucket, _, prefix = target.url.removeprefix("s3://").partition("/")
+    upstream = str(target.storage_options["endpoint_url"])
+    places = set()
+
+    def answer(request: ScriptedRequest) -> ScriptedAnswer:
+        asked = urlsplit(request.path)
+        places.add((asked.hostname, asked.path.startswith("/tenant%3Abucket")))
+        path = f"/{bucket}{asked.path.removeprefix('/tenant%3Abucket')}?{asked.query}"
+        # moto looks for a bucket in the name of the host, and does not mind the signature.
+        headers = {**request.headers, "Host": urlsplit(upstream).netloc}
+        return forwarded(upstream, replace(request, path=path.removesuffix("?"), headers=headers))
+
+    with scripted_server(answer) as proxy:
+        # A proxy is asked whatever the name of the host.
+        options = {"endpoint_url": "http://s3.test", "config_kwargs": {"proxies": {"http": proxy}}}
+        live(f"s3://{name}/{prefix}", {**target.storage_options, **options})
+    assert places == {("s3.test", True) if name == "tenant:bucket" else ("name-123456789012.s3.test", False)}
+    assert target.raw.keys()

@@ -149,6 +149,8 @@ def _connect(options: Any, *, url: str, secrets: Secrets) -> Any:
     _sign_no_bodies_over_tls(client.meta)
     # It would wait before each body for the server's consent, for a second where a server gives none.
     client.meta.events.unregister("before-call.s3", botocore.handlers.add_expect_header)
+    # The names of buckets are checked already, and it would refuse those of Ceph's tenants.
+    client.meta.events.unregister("before-parameter-build.s3", botocore.handlers.validate_bucket_name)
     client.meta.events.register_first("needs-retry.s3.HeadBucket", _take_redirect_as_answer)
     return client
 

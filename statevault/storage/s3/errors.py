@@ -88,6 +88,7 @@ _UNUSABLE = (
     boto.ConfigParseError,
     boto.EndpointProviderError,
     boto.InvalidConfigError,
+    boto.MissingDependencyException,
     boto.ParamValidationError,
     boto.PartialCredentialsError,
     boto.ProfileNotFound,

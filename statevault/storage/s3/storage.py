@@ -67,7 +67,7 @@ class S3Storage(Storage):
     a digest of its own. With an endpoint that is not Amazon's, the bucket stands in the path, not in the host name.
 
     Args:
-        url: The root.
+        url: The root; its bucket may be the ARN of an access point, or ``tenant:bucket``.
         storage_options: What ``s3fs.S3FileSystem`` takes; it wins over all that is said above.
 
     Raises:
