@@ -7,6 +7,7 @@ requests fill the wire, and the other threads of the program go on.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -139,6 +140,8 @@ def _connect(options: Any, *, url: str, secrets: Secrets) -> Any:
         find, providers = _ways_to_credentials(session, options.session)
         found = FoundCredentials(find, providers, url=url, secrets=secrets)
         session.register_component("credential_provider", found)
+    if os.environ.get("REQUESTS_CA_BUNDLE") == "" and arguments.get("verify") is None:
+        arguments["verify"] = session.get_config_variable("ca_bundle") or True
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=instant)
     client = session.create_client(
         "s3",
@@ -196,12 +199,24 @@ def _loader(data_path: str | None) -> Any:
 
 def _session(options: Any) -> Any:
     given = options.session
+    variables = _without_empty_variables()
     if given is None:
-        return botocore.session.Session(**options.kwargs)
-    session = botocore.session.Session(profile=given.profile)
+        return botocore.session.Session(**{"session_vars": variables, **options.kwargs})
+    session = botocore.session.Session(variables, profile=given.profile or None)
     for name in ("region", "ca_bundle"):
-        session.set_config_variable(name, given.get_config_variable(name))
+        session.set_config_variable(name, given.get_config_variable(name) or None)
     return session
+
+
+def _without_empty_variables() -> dict[str, Any]:
+    """The settings of botocore that an empty variable has, without it: ``AWS_PROFILE=`` is no profile of that name."""
+    found = {}
+    for name, (in_file, variables, default, convert) in botocore.session.Session.SESSION_VARIABLES.items():
+        asked = [variables] if isinstance(variables, str) else variables or []
+        filled = [variable for variable in asked if os.environ.get(variable) != ""]
+        if filled != asked:
+            found[name] = (in_file, filled or None, default, convert)
+    return found
 
 
 def _ways_to_credentials(session: Any, given: Any) -> tuple[Callable[[], Credentials | None], Sequence[Any]]:
