@@ -109,7 +109,7 @@ def _capabilities(storage: Storage) -> Iterator[Finding]:
             "two writers that choose one name in the same instant are not told apart (digests detect it): "
             "give writers names of their own"
         )
-        yield Finding("create-only", "note", "ignored: the object is replaced", means)
+        yield Finding("create-only", "note", "not supported: the object is replaced", means)
     if can.ranges:
         yield Finding("ranges", "ok", "parts of objects can be read", "one component is loaded without the others")
     else:

@@ -15,7 +15,7 @@ from tests.servers.fixtures import Servers, servers, target
 from tests.servers.process import ServerStartError, free_port, running_server
 from tests.servers.proxy import breaking_proxy, proxy
 from tests.servers.raw import RawStore
-from tests.servers.scripted import ScriptedAnswer, ScriptedRequest, scripted_server
+from tests.servers.scripted import ScriptedAnswer, ScriptedRequest, forwarded, scripted_server
 from tests.servers.targets import S3_SERVERS, SERVER_NAMES, StorageTarget, target_names
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Servers",
     "StorageTarget",
     "breaking_proxy",
+    "forwarded",
     "free_port",
     "proxy",
     "running_server",

@@ -8,11 +8,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 from typing_extensions import override
 
-__all__ = ["ScriptedAnswer", "ScriptedRequest", "scripted_server"]
+__all__ = ["ScriptedAnswer", "ScriptedRequest", "forwarded", "scripted_server"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def scripted_server(
                 self._send(head, said.drip if said.drips_head else None)
                 if self.command != "HEAD":
                     self._send(said.body, said.drip)
-            self.close_connection = said.announced is not None
+            self.close_connection = said.announced is not None and self.command != "HEAD"
 
         def _send(self, data: bytes, drip: Callable[[], None] | None) -> None:
             if drip is None:
@@ -112,3 +114,25 @@ def scripted_server(
         # Not server_close(): it would wait for handlers that a test keeps hanging.
         server.socket.close()
         thread.join()
+
+
+def forwarded(upstream: str, request: ScriptedRequest) -> ScriptedAnswer:
+    """What a real server answers: for a script that gives it other manners.
+
+    Args:
+        upstream: The real server's URL.
+        request: What it is asked.
+    """
+    address = urlsplit(upstream)
+    with contextlib.closing(HTTPConnection(address.hostname or "", address.port, timeout=600)) as connection:
+        # With the Host of the request: it is part of what was signed.
+        connection.putrequest(request.method, request.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in request.headers.items():
+            connection.putheader(name, value)
+        connection.endheaders(request.body)
+        answer = connection.getresponse()
+        body = answer.read()
+    own = {"content-length", "transfer-encoding", "connection"}
+    headers = {name: value for name, value in answer.getheaders() if name.lower() not in own}
+    length = answer.getheader("Content-Length") if request.method == "HEAD" else None
+    return ScriptedAnswer(answer.status, body, headers, announced=None if length is None else int(length))

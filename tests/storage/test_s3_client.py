@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from aiobotocore.session import AioSession
 
-from statevault.errors import StorageError, StorageUnreachableError
+from statevault.errors import StorageError, StorageOptionError, StorageUnreachableError
 from statevault.storage import Storage, client, open_storage
 from statevault.storage.s3.client import instant
 from statevault.storage.s3.stream import SentBody, StoppedError
@@ -85,6 +85,54 @@ def test_a_profile_is_read(bucket: Bucket, endpoint: str, tmp_path: Path, monkey
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     opened(endpoint, profile="edge").get("key")
     assert signer(bucket) == "of-edge"
+
+
+_EMPTY = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_DEFAULT_REGION",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "AWS_DEFAULTS_MODE",
+    "AWS_METADATA_SERVICE_TIMEOUT",
+    "AWS_METADATA_SERVICE_NUM_ATTEMPTS",
+    "AWS_DATA_PATH",
+]
+
+
+@pytest.mark.parametrize("names", [*([name] for name in _EMPTY), _EMPTY], ids="-".join)
+def test_an_empty_variable_is_as_one_that_is_not_set(
+    names: list[str], bucket: Bucket, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws/config").write_text(f"[default]\nregion = eu-north-1\nendpoint_url = {endpoint}\n")
+    (tmp_path / ".aws/credentials").write_text("[default]\naws_access_key_id = of-file\naws_secret_access_key = s\n")
+    for name in _EMPTY:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in names:
+        monkeypatch.setenv(name, "")
+    assert open_storage("s3://bucket/root", retry=None).get("key") == b"content"
+    assert signer(bucket) == "of-file"
+    assert "/eu-north-1/s3/" in bucket.headers("GET")["authorization"]
+
+
+def test_an_empty_variable_hides_no_other(bucket: Bucket, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_DEFAULT_PROFILE", "")
+    monkeypatch.setenv("AWS_PROFILE", "nosuch")
+    with pytest.raises(StorageOptionError, match="nosuch"):
+        open_storage("s3://bucket/root", retry=None)
+    monkeypatch.setenv("AWS_PROFILE", "")
+    assert open_storage("s3://bucket/root", {"key": "k", "secret": "s"}, retry=None).get("key") == b"content"
 
 
 def test_the_region_is_part_of_the_signature(bucket: Bucket, endpoint: str) -> None:

@@ -112,7 +112,10 @@ def test_an_upload_that_has_gone_meanwhile_is_not_counted() -> None:
         assert opened(endpoint).abort_unfinished_uploads(timedelta(1)) == 0
 
 
-@pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (501, "NotImplemented")])
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(403, "AccessDenied"), (501, "NotImplemented"), (400, "InvalidArgument"), (404, "NoSuchKey"), (418, "Teapot")],
+)
 def test_a_refusal_is_reported_and_no_error(status: int, code: str, caplog: pytest.LogCaptureFixture) -> None:
     refusal = ScriptedAnswer(status, _ERROR.format(code=code).encode())
     with scripted_server(lambda request: refusal) as endpoint, caplog.at_level(logging.WARNING):

@@ -25,6 +25,7 @@ from statevault.storage import (
     open_storage,
     parent_and_name,
 )
+from statevault.storage.buckets import bucket_and_prefix
 from statevault.storage.redaction import redacted
 from statevault.storage.s3.storage import S3Storage
 
@@ -153,6 +154,10 @@ def test_credentials_are_not_shown(text: str, shown: str) -> None:
         "s3://AKIA:MYSECRET@bucket/x",
         "s3://AKIA:MY/SECRET@bucket/x",
         "s3://AKIA:MYSECRET@host:9000/x",
+        "s3://AKIAMYMYMYMYMYMYMYMY:MYSECRET/x",
+        "s3://MYTENANT:MYSECRET@bucket/x",
+        "s3://arn:aws:MYSECRET@bucket/x",
+        "s3://arn:MY/SECRET@bucket/x",
         "gs://k:MYSECRET@b/x",
         "gcs://k:MYSECRET@b/x",
         "file://k:MYSECRET@b/x",
@@ -168,6 +173,58 @@ def test_credentials_in_a_url_are_refused_and_stay_out_of_messages(url: str) -> 
     with pytest.raises(InvalidNameError) as caught:
         launch(Interaction(Idler(), Nowhere()), config=LaunchConfig(states_dir=url, web_api_address=None))
     assert "MY" not in str(caught.value)
+
+
+ACCESS_POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint"
+
+
+@pytest.mark.parametrize(
+    "bucket",
+    [
+        f"{ACCESS_POINT}/name",
+        f"{ACCESS_POINT}:name",
+        "arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap",
+        "arn:aws-us-gov:s3:us-gov-west-1:123456789012:accesspoint/name",
+        "arn:aws:s3-object-lambda:eu-west-1:123456789012:accesspoint/name",
+        "arn:aws:s3-outposts:eu-west-1:123456789012:outpost/op-01/accesspoint/name",
+        "arn:aws:s3-outposts:eu-west-1:123456789012:outpost:op-01:accesspoint:name",
+        "tenant:bucket",
+        "tenant_2:my.bucket-1",
+        "tenant:123456",
+        ":bucket",
+    ],
+)
+def test_access_points_and_buckets_of_tenants_are_buckets(bucket: str) -> None:
+    assert bucket_and_prefix(f"s3://{bucket}") == (bucket, "")
+    assert bucket_and_prefix(f"s3a://{bucket}/") == (bucket, "")
+    assert bucket_and_prefix(f"s3://{bucket}/some/prefix/") == (bucket, "some/prefix/")
+    assert open_storage(f"s3://{bucket}/prefix", {"key": "k", "secret": "s"}).url == f"s3://{bucket}/prefix"
+    with pytest.raises(InvalidNameError, match="holds credentials"):
+        bucket_and_prefix(f"gs://{bucket}/prefix")
+
+
+@pytest.mark.parametrize("prefix", ["me@home", "a:b@c"])
+def test_an_access_point_has_prefixes_like_any_bucket(prefix: str) -> None:
+    assert bucket_and_prefix(f"s3://{ACCESS_POINT}/name/{prefix}") == (f"{ACCESS_POINT}/name", f"{prefix}/")
+
+
+@pytest.mark.parametrize(
+    ("url", "names"),
+    [
+        (f"s3://{ACCESS_POINT}", "not the ARN of an access point"),
+        (f"s3://{ACCESS_POINT}/name\n", "not the ARN of an access point"),
+        ("s3://arn:aws:s3:::bucket/prefix", "not the ARN of an access point, .*: write s3://bucket/prefix"),
+        ("s3://arn:aws:iam::123456789012:role/name", "not the ARN of an access point"),
+        ("s3://minio:9000/bucket", "a host with its port"),
+        ("s3://10.0.0.1:9000/bucket", "a host with its port"),
+        ("s3://[::1]:9000/bucket", "a host with its port"),
+        ("s3://tenant:/x", "holds credentials"),
+        ("s3://a:b:c/x", "holds credentials"),
+    ],
+)
+def test_what_only_looks_like_one_of_them_is_refused(url: str, names: str) -> None:
+    with pytest.raises(InvalidNameError, match=names):
+        open_storage(url)
 
 
 @pytest.mark.parametrize("bucket", ["a bucket", "b\u00fccher", "x" * 300])

@@ -7,6 +7,7 @@ requests fill the wire, and the other threads of the program go on.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -20,6 +21,7 @@ import botocore.handlers
 import botocore.session
 import s3fs
 from botocore.credentials import Credentials
+from botocore.httpchecksum import _SUPPORTED_CHECKSUM_ALGORITHMS  # no public name
 from botocore.loaders import create_loader
 from botocore.utils import parse_timestamp
 from botocore.validate import ParamValidator
@@ -83,6 +85,11 @@ class S3Client:
         request = cast("Callable[..., dict[str, Any]]", getattr(self._client, method))
         return request(**{**self._extra_of(method), **parameters})
 
+    def checksum_in(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """The checksum of a part in the answer to its upload, if the user wants some: the completion has to list it."""
+        name = f"Checksum{str(self._extra.get('ChecksumAlgorithm')).upper()}"
+        return {name: answer[name]} if name in answer else {}
+
     def _extra_of(self, method: str) -> dict[str, Any]:
         """What the user wants to be said in each request that knows it."""
         if not self._extra:
@@ -104,6 +111,11 @@ def _check_parameters(extra: Mapping[str, Any], model: Any, *, url: str) -> None
         is_given = value is not None and not isinstance(value, bytes)
         if is_given and ParamValidator().validate(value, shapes[name]).has_errors():
             raise StorageOptionError(f"{told} of {url} can't be used: expected a {shapes[name].type_name}", url=url)
+        if name == "ChecksumAlgorithm" and value is not None and value.lower() not in _SUPPORTED_CHECKSUM_ALGORITHMS:
+            known = ", ".join(sorted(_SUPPORTED_CHECKSUM_ALGORITHMS)).upper()
+            raise StorageOptionError(
+                f"{told} of {url} can't be used: known are {known}; botocore[crt] has others", url=url
+            )
         for text in value.values() if isinstance(value, Mapping) else (value,):
             if isinstance(text, str):
                 check_whole_text(text, name=told, url=url)
@@ -128,6 +140,8 @@ def _connect(options: Any, *, url: str, secrets: Secrets) -> Any:
         find, providers = _ways_to_credentials(session, options.session)
         found = FoundCredentials(find, providers, url=url, secrets=secrets)
         session.register_component("credential_provider", found)
+    if os.environ.get("REQUESTS_CA_BUNDLE") == "" and arguments.get("verify") is None:
+        arguments["verify"] = session.get_config_variable("ca_bundle") or True
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=instant)
     client = session.create_client(
         "s3",
@@ -138,6 +152,8 @@ def _connect(options: Any, *, url: str, secrets: Secrets) -> Any:
     _sign_no_bodies_over_tls(client.meta)
     # It would wait before each body for the server's consent, for a second where a server gives none.
     client.meta.events.unregister("before-call.s3", botocore.handlers.add_expect_header)
+    # The names of buckets are checked already, and it would refuse those of Ceph's tenants.
+    client.meta.events.unregister("before-parameter-build.s3", botocore.handlers.validate_bucket_name)
     client.meta.events.register_first("needs-retry.s3.HeadBucket", _take_redirect_as_answer)
     return client
 
@@ -183,12 +199,24 @@ def _loader(data_path: str | None) -> Any:
 
 def _session(options: Any) -> Any:
     given = options.session
+    variables = _without_empty_variables()
     if given is None:
-        return botocore.session.Session(**options.kwargs)
-    session = botocore.session.Session(profile=given.profile)
+        return botocore.session.Session(**{"session_vars": variables, **options.kwargs})
+    session = botocore.session.Session(variables, profile=given.profile or None)
     for name in ("region", "ca_bundle"):
-        session.set_config_variable(name, given.get_config_variable(name))
+        session.set_config_variable(name, given.get_config_variable(name) or None)
     return session
+
+
+def _without_empty_variables() -> dict[str, Any]:
+    """The settings of botocore that an empty variable has, without it: ``AWS_PROFILE=`` is no profile of that name."""
+    found = {}
+    for name, (in_file, variables, default, convert) in botocore.session.Session.SESSION_VARIABLES.items():
+        asked = [variables] if isinstance(variables, str) else variables or []
+        filled = [variable for variable in asked if os.environ.get(variable) != ""]
+        if filled != asked:
+            found[name] = (in_file, filled or None, default, convert)
+    return found
 
 
 def _ways_to_credentials(session: Any, given: Any) -> tuple[Callable[[], Credentials | None], Sequence[Any]]:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from statevault.errors import StorageAccessError, StorageError
 from statevault.storage.s3.client import S3Client
-from statevault.storage.s3.errors import answer, is_refused_request
+from statevault.storage.s3.errors import answer, is_unknown_request
 
 __all__ = ["abort_old_uploads"]
 
@@ -44,7 +44,7 @@ def abort_old_uploads(ask: Ask, *, url: str, bucket: str, prefix: str, older_tha
     except StorageError as error:
         if answer(error)[0] == _GONE:
             return aborted  # what rclone answers where no upload is under way
-        if not isinstance(error, StorageAccessError) and not is_refused_request(error):
+        if not isinstance(error, StorageAccessError) and not is_unknown_request(error):
             raise
         _logger.warning(
             "%s Unfinished uploads, if there are any, stay: allow s3:ListBucketMultipartUploads and "

@@ -24,18 +24,17 @@ from statevault.storage.redaction import Secrets, chain
 __all__ = [
     "NO_CREDENTIALS",
     "answer",
+    "demands_digest",
     "is_conflict",
     "is_missing",
     "is_out_of_range",
     "is_refused_request",
+    "is_unknown_request",
     "translated",
 ]
 
 _MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "NotFound", "404"})
 _CONFLICT = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
-_REFUSED = frozenset(
-    {"MissingContentMD5", "NotImplemented", "MethodNotAllowed", "InvalidRequest", "MalformedXML", "501", "405", "400"}
-)
 _ACCESS = frozenset(
     {
         "AccessDenied",
@@ -89,6 +88,7 @@ _UNUSABLE = (
     boto.ConfigParseError,
     boto.EndpointProviderError,
     boto.InvalidConfigError,
+    boto.MissingDependencyException,
     boto.ParamValidationError,
     boto.PartialCredentialsError,
     boto.ProfileNotFound,
@@ -125,13 +125,16 @@ _OPTIONS_REMEDY = (
 
 def answer(error: BaseException) -> tuple[str, int]:
     """The server's error code and HTTP status in an error, or in what caused it; ``("", 0)`` without an answer."""
-    for cause in chain(error):
-        response: dict[str, Any] | None = getattr(cause, "response", None)
-        if isinstance(response, dict) and "Error" in response:
-            code = str(response["Error"].get("Code", ""))
-            status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
-            return code, status or (int(code) if code.isdigit() else 0)
-    return "", 0
+    response = _response(error)
+    code = str(response.get("Error", {}).get("Code", ""))
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+    return code, status or (int(code) if code.isdigit() else 0)
+
+
+def _response(error: BaseException) -> dict[str, Any]:
+    """What botocore makes of the server's answer in an error, or in what caused it; empty without an answer."""
+    responses = (getattr(cause, "response", None) for cause in chain(error))
+    return next((found for found in responses if isinstance(found, dict) and "Error" in found), {})
 
 
 def is_missing(error: BaseException) -> bool:
@@ -151,9 +154,23 @@ def is_out_of_range(error: BaseException) -> bool:
     return code == "InvalidRange" or status == 416
 
 
-def is_refused_request(error: BaseException) -> bool:
-    """Whether the server does not take this kind of request at all."""
-    return answer(error)[0] in _REFUSED
+def is_refused_request(error: StorageError) -> bool:
+    """Whether the server does not take a request of this form, whoever makes it, and whenever."""
+    code, status = answer(error)
+    is_final = type(error) is StorageError and not error.transient and code not in _REGION and not is_conflict(error)
+    return is_final and (400 <= status < 500 or status == 501)
+
+
+def is_unknown_request(error: StorageError) -> bool:
+    """Whether the server does not take a request that is about no object: it may look for one of that name."""
+    return isinstance(error, ObjectNotFoundError) or is_refused_request(error)
+
+
+def demands_digest(error: StorageError) -> bool:
+    """Whether a put was refused as its bucket has object lock, and it had no digest of its body."""
+    message = str(_response(error).get("Error", {}).get("Message", "")).lower()
+    is_named = "content-md5" in message or "x-amz-checksum" in message or answer(error)[0] == "MissingContentMD5"
+    return is_named and is_refused_request(error)
 
 
 def translated(error: BaseException, *, url: str, key: str, what: str, secrets: Secrets) -> StorageError:

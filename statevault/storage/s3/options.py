@@ -186,7 +186,7 @@ def _check_region(client: Mapping[str, Any], config: Mapping[str, Any], *, url: 
     said = {
         "client_kwargs.region_name": client.get("region_name"),
         "config_kwargs.region_name": config.get("region_name"),
-        "AWS_DEFAULT_REGION": os.environ.get("AWS_DEFAULT_REGION"),
+        "AWS_DEFAULT_REGION": os.environ.get("AWS_DEFAULT_REGION") or None,
     }
     name, region = next(((name, value) for name, value in said.items() if value is not None), ("", None))
     if region is not None:
@@ -200,7 +200,7 @@ def _check_region(client: Mapping[str, Any], config: Mapping[str, Any], *, url: 
 def _check_authorities(verify: bool | str | None, *, url: str) -> None:
     """Check the file with the certificate authorities that are trusted."""
     variables = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
-    said = {"client_kwargs.verify": verify, **{name: os.environ.get(name) for name in variables}}
+    said = {"client_kwargs.verify": verify, **{name: os.environ.get(name) or None for name in variables}}
     name, path = next(((name, value) for name, value in said.items() if value is not None), ("", True))
     if isinstance(path, str):
         try:

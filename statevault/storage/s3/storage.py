@@ -32,12 +32,13 @@ from statevault.storage.ranges import check_length, check_range, object_size, ra
 from statevault.storage.redaction import Secrets, redacted
 from statevault.storage.s3.client import S3Client
 from statevault.storage.s3.debris import abort_old_uploads
+from statevault.storage.s3.dialect import Dialect
 from statevault.storage.s3.errors import (
     answer,
     is_conflict,
     is_missing,
     is_out_of_range,
-    is_refused_request,
+    is_unknown_request,
     translated,
 )
 from statevault.storage.s3.options import client_settings, known_options
@@ -66,7 +67,7 @@ class S3Storage(Storage):
     a digest of its own. With an endpoint that is not Amazon's, the bucket stands in the path, not in the host name.
 
     Args:
-        url: The root.
+        url: The root; its bucket may be the ARN of an access point, or ``tenant:bucket``.
         storage_options: What ``s3fs.S3FileSystem`` takes; it wins over all that is said above.
 
     Raises:
@@ -81,7 +82,7 @@ class S3Storage(Storage):
         self._settings = client_settings(storage_options or {}, url=self.url)
         self._secrets = Secrets(self._settings)
         self._client = Client(self._connect, self._secrets)
-        self._bulk_delete = True
+        self._dialect = Dialect(self.url)
         self._bucket_seen = False
         # A client asks nobody anything when it is made. So what is wrong with its options is known here.
         self._client.run(lambda _: None, translate=lambda error: self._translated(error, "", f"Can't use {self.url}"))
@@ -196,7 +197,7 @@ class S3Storage(Storage):
     def delete(self, keys: Sequence[str]) -> None:
         names = {self._name(key): key for key in keys}
         remaining: Sequence[str] = tuple(names)
-        if self._bulk_delete and len(remaining) > 1:
+        if self._dialect.takes_bulk_deletes and len(remaining) > 1:
             remaining = self._delete_in_bulk(names)
         if remaining:
             self._delete_singly(remaining, names)
@@ -260,15 +261,17 @@ class S3Storage(Storage):
         return failure
 
     def _put_small(self, name: str, key: str, what: str, data: Part, condition: dict[str, str]) -> None:
-        def put(client: S3Client) -> None:
-            client.call("put_object", Bucket=self._bucket, Key=name, Body=SentBody(data), **condition)
+        def put(**extra: str) -> None:
+            request = {"Bucket": self._bucket, "Key": name, **extra}
+            self._call(lambda client: client.call("put_object", **request, Body=SentBody(data)), what, key)
 
-        self._call(put, what, key)
+        self._dialect.send(put, data=data, condition=condition)
 
     def _put_big(self, name: str, key: str, what: str, parts: Iterator[Part], condition: dict[str, str]) -> None:
-        MultipartUpload(lambda request: self._call(request, what, key), self._bucket, name).send(
-            parts, condition=condition
-        )
+        def ask(request: Callable[[S3Client], Any]) -> Any:
+            return self._call(request, what, key)
+
+        MultipartUpload(ask, self._dialect, self._bucket, name).send(parts, condition=condition)
 
     def _holds(self, key: str, sent: _Sent) -> bool:
         """Whether the object under the key has the bytes that were sent."""
@@ -294,10 +297,10 @@ class S3Storage(Storage):
             try:
                 answer = self._call(lambda client: client.call("delete_objects", **request), what, "")  # noqa: B023
             except StorageError as error:
-                if not is_refused_request(error):
+                if not is_unknown_request(error):
                     raise
                 logger.debug("%s takes no bulk deletes: deleting one by one.", self.url)
-                self._bulk_delete = False
+                self._dialect.takes_bulk_deletes = False
                 break
             left -= {entry["Key"] for entry in answer.get("Deleted", ())}
         return sorted(left)

@@ -14,6 +14,7 @@ from typing import Any
 
 from statevault.errors import StorageError
 from statevault.storage.s3.client import S3Client
+from statevault.storage.s3.dialect import Dialect
 from statevault.storage.s3.stream import Part, SentBody
 from statevault.worker_pool import WorkerPool
 
@@ -45,12 +46,16 @@ class MultipartUpload:
 
     Args:
         ask: Makes a request with the client that it hands out, and raises only errors of statevault.
+        dialect: What the server takes.
         bucket: Where.
         key: The object's whole key in the bucket.
     """
 
-    def __init__(self, ask: Callable[[Callable[[S3Client], Any]], Any], bucket: str, key: str) -> None:
+    def __init__(
+        self, ask: Callable[[Callable[[S3Client], Any]], Any], dialect: Dialect, bucket: str, key: str
+    ) -> None:
         self._call = ask
+        self._dialect = dialect
         self._target = {"Bucket": bucket, "Key": key}
         self._given_up = threading.Event()
 
@@ -68,8 +73,10 @@ class MultipartUpload:
         identifier = self._ask("create_multipart_upload")["UploadId"]
         self._target["UploadId"] = identifier
         try:
-            done = self._send_parts(parts)
-            self._ask("complete_multipart_upload", MultipartUpload={"Parts": done}, **condition)
+            completed = {"MultipartUpload": {"Parts": self._send_parts(parts)}}
+            self._dialect.send(
+                lambda **extra: self._ask("complete_multipart_upload", **completed, **extra), condition=condition
+            )
         except BaseException:
             self._abort()
             raise
@@ -78,15 +85,18 @@ class MultipartUpload:
         return self._call(lambda client: client.call(method, **self._target, **parameters))
 
     def _send_part(self, number: int, data: Part) -> dict[str, Any]:
+        def send(client: S3Client, extra: dict[str, Any]) -> dict[str, Any]:
+            # A body for each request: one that is made again begins anew.
+            body = SentBody(data, self._given_up)
+            answer = client.call("upload_part", **self._target, PartNumber=number, Body=body, **extra)
+            return {"PartNumber": number, "ETag": answer["ETag"], **client.checksum_in(answer)}
+
         for left in reversed(range(_PART_TRIES)):
             try:
-                answer = self._call(
-                    # A body for each request: one that is made again begins anew.
-                    lambda client: client.call(
-                        "upload_part", **self._target, PartNumber=number, Body=SentBody(data, self._given_up)
-                    )
+                part: dict[str, Any] = self._dialect.send(
+                    lambda **extra: self._call(lambda client: send(client, extra)), data=data
                 )
-                return {"PartNumber": number, "ETag": answer["ETag"]}
+                return part
             except StorageError as error:
                 # Here, not around the whole put: its bytes may come from an iterator that runs only once.
                 if not left or not error.transient or self._given_up.wait(_RETRY_DELAY_S):
