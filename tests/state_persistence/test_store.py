@@ -270,6 +270,79 @@ def test_files_beside_the_path_and_empty_folders_come_back(tmp_path: Path) -> No
     assert single.found == (b"t", True)
 
 
+class Leaving(PersistentStateMixin):
+    """Leaves some empty folders (``.`` for its path) and files, and looks for a file at load."""
+
+    def __init__(self, folders: tuple[str, ...] = (), files: tuple[str, ...] = (), sought: str | None = None) -> None:
+        self.folders, self.files, self.sought = folders, files, sought
+        self.found: list[str] = []
+
+    @override
+    def save_state(self, path: Path) -> None:
+        for folder in self.folders:
+            (path / folder).mkdir(parents=True)
+        for file in self.files:
+            (path.parent / (path.name + file)).write_text("x")
+
+    @override
+    def load_state(self, path: Path) -> None:
+        self.found = sorted(found.relative_to(path.parent).as_posix() for found in path.parent.rglob("*"))
+        if self.sought is not None:
+            (path.parent / (path.name + self.sought)).read_text()
+
+
+@pytest.mark.parametrize(
+    ("component", "found"),
+    [
+        (Leaving(), []),
+        (Leaving(folders=(".",)), ["it"]),
+        (Leaving(folders=("a/b", "c")), ["it", "it/a", "it/a/b", "it/c"]),
+        (Leaving(files=("",)), ["it"]),
+        (Leaving(files=(".tree",)), ["it.tree"]),
+        (Leaving(folders=(".",), files=("/x", ".txt")), ["it", "it.txt", "it/x"]),
+    ],
+)
+def test_a_component_finds_what_it_left(tmp_path: Path, component: Leaving, found: list[str]) -> None:
+    store = StateStore(tmp_path)
+    store.register("it", component)
+    store.save_state()
+    component.found = ["not loaded"]
+    store.load_state()
+    assert component.found == found
+
+
+@pytest.mark.parametrize(
+    ("component", "words"),
+    [
+        (Leaving(sought=""), "looks for 'it', but in the state 'one.state' its save_state left nothing"),
+        (Leaving(sought=".tree"), "looks for 'it.tree', but in the state 'one.state' its save_state left nothing"),
+        (Leaving(folders=(".",), sought="/a/b"), "looks for 'it/a/b', but .* left it: save the file always"),
+        (Leaving(files=tuple("123456"), sought="7"), "looks for 'it7', but .* left it1, it2, it3, it4, it5, …: save"),
+    ],
+)
+def test_a_file_that_a_component_did_not_save_is_named_by_its_path_in_the_state(
+    tmp_path: Path, component: Leaving, words: str
+) -> None:
+    store = StateStore(tmp_path / "store")
+    store.register("it", component)
+    store.save_state(name="one.state")
+    with pytest.raises(FileNotFoundError, match=f"the component 'it' {words}") as caught:
+        store.load_state()
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+
+
+def test_a_file_that_is_missing_elsewhere_is_the_components_own_error(tmp_path: Path) -> None:
+    component = Leaving()
+    component.load_state = lambda path: (tmp_path / "config.json").read_text()  # type: ignore[method-assign,assignment]
+    store = StateStore(tmp_path / "store")
+    store.register("it", component)
+    store.save_state()
+    with pytest.raises(FileNotFoundError, match=r"config\.json") as caught:
+        store.load_state()
+    assert caught.value.filename == str(tmp_path / "config.json")
+    assert "while loading the component 'it'" in caught.value.__notes__[0]
+
+
 class Breaking(PersistentStateMixin):
     """Fails when it is saved."""
 
