@@ -304,7 +304,7 @@ class _Encoder:
             reason = "it is a combination of flags without a name; store its value"
         if reason is not None:
             return self.refuse(obj, reason)
-        return [_TAGS[Code.ENUM], cls.__module__, cls.__qualname__, obj.name]
+        return [_TAGS[Code.ENUM], *classes.class_name(cls), obj.name]
 
     def lower_named_tuple(self, obj: tuple[Any, ...], depth: int) -> Any:
         cls = type(obj)
@@ -313,7 +313,7 @@ class _Encoder:
             reason = "it does not hold exactly the fields of its class; use a NamedTuple"
         if reason is not None:
             return self.refuse(obj, f"{reason}, or store tuple(value)")
-        return self.sequence([_TAGS[Code.NAMED_TUPLE], cls.__module__, cls.__qualname__], obj, depth, obj)
+        return self.sequence([_TAGS[Code.NAMED_TUPLE], *classes.class_name(cls)], obj, depth, obj)
 
     def lower_dataclass(self, obj: Any, depth: int) -> Any:
         cls = type(obj)
@@ -327,7 +327,7 @@ class _Encoder:
         if reason is not None:
             return self.refuse(obj, f"{reason}; store its fields as a dict")
         items = ((name, getattr(obj, name)) for name in names)
-        return self.pairs([_TAGS[Code.DATACLASS], cls.__module__, cls.__qualname__], items, depth, obj)
+        return self.pairs([_TAGS[Code.DATACLASS], *classes.class_name(cls)], items, depth, obj)
 
     # NumPy and torch
 
