@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import pickle
 import threading
+from collections import OrderedDict
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from typing_extensions import override
 
 from statevault.errors import (
@@ -112,14 +118,88 @@ def test_info_tells_what_was_saved(tmp_path: Path) -> None:
     assert info.created_at.tzinfo is not None
 
 
-@pytest.mark.parametrize("metadata", [{"a": object()}, {"a": float("nan")}, {"a": {1, 2}}, {"a": b"x"}])
+class _Same(str):
+    """Equal to nothing but itself."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class _Level(enum.IntEnum):
+    LOW = 1
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"a": object()}, r"metadata\['a'\] is object"),
+        ({"a": float("nan")}, r"metadata\['a'\] is nan"),
+        ({"a": np.float32("inf")}, r"metadata\['a'\] is inf"),
+        ({"a": {1, 2}}, r"metadata\['a'\] is set"),
+        ({"a": [0, b"x"]}, r"metadata\['a'\]\[1\] is bytes"),
+        ({"a": "\ud800"}, "surrogates"),
+        ({"a": 10**5000}, "digits"),
+        ({"a": np.datetime64(1, "ns")}, r"numpy\.datetime64"),
+        ({"a": np.zeros(1, [("x", "i4")])[0]}, r"numpy\.void"),
+        ({"a": np.longdouble(1)}, "longdouble"),
+        ({"a": np.ma.masked}, "MaskedConstant"),
+        ({1: "a", "1": "b"}, r"metadata has the key 1 \(int\); use text, such as '1'"),
+        ({True: 1}, r"the key True \(bool\)"),
+        ({None: 1}, r"the key None \(NoneType\)"),
+        ({1.5: 1}, r"the key 1\.5 \(float\)"),
+        ({np.int64(3): 1}, r"the key .*3.* \(numpy\.int64\)"),
+        ({(1, 2): 1}, r"the key \(1, 2\) \(tuple\)"),
+        ({"a": [{"b": {2: 3}}]}, r"metadata\['a'\]\[0\]\['b'\] has the key 2 \(int\)"),
+        ({_Same("a"): 1, _Same("a"): 2}, "two keys that read 'a'"),
+        ([("a", 1), ("a", 2)], "metadata is list"),
+    ],
+)
 def test_metadata_that_is_not_json_is_refused_before_anything_is_saved(
-    tmp_path: Path, metadata: dict[str, object]
+    tmp_path: Path, metadata: dict[str, object], words: str
 ) -> None:
     with store_with(tmp_path, folder=Folder(OLD)) as store:
-        with pytest.raises(UnsupportedTypeError, match="JSON"):
+        with pytest.raises(UnsupportedTypeError, match=f"JSON.*{words}"):
             store.save_state(metadata=metadata)  # type: ignore[arg-type]
         assert store.states() == []
+
+
+def test_metadata_is_read_back_as_it_was_given(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "numpy": [np.float32(1.5), np.bool_(True), np.uint64(2**64 - 1), np.str_("x"), np.array(3)],
+        "torch": torch.tensor(2.5),
+        "tuple": (1, (2,)),
+        "of subclasses": [_Level.LOW, _Same("x")],
+        "mappings": MappingProxyType({"x": OrderedDict(y=None)}),
+        "numbers": [2**2000, -0.0, 5e-324],
+        "": "\x00\u2028",
+    }
+    with store_with(tmp_path, folder=Folder(OLD)) as store:
+        store.save_state(metadata=given)
+    (info,) = StateStore(tmp_path).states()
+    assert repr(info.metadata) == repr(
+        {
+            "numpy": [1.5, True, 2**64 - 1, "x", 3],
+            "torch": 2.5,
+            "tuple": [1, [2]],
+            "of subclasses": [1, "x"],
+            "mappings": {"x": {"y": None}},
+            "numbers": [2**2000, -0.0, 5e-324],
+            "": "\x00\u2028",
+        }
+    )
+
+
+@pytest.mark.parametrize("levels", [31, 5000])
+def test_metadata_that_is_nested_too_deep_is_refused(tmp_path: Path, levels: int) -> None:
+    nested: object = 1
+    for _ in range(levels + 1):
+        nested = [nested]
+    with store_with(tmp_path) as store, pytest.raises(FormatError, match="32 levels"):
+        store.save_state(metadata={"a": nested})  # type: ignore[dict-item]
 
 
 def test_absurd_metadata_is_refused(tmp_path: Path) -> None:

@@ -335,7 +335,7 @@ class _Encoder:
         del depth
         dtype = self.dtype(obj.dtype)
         if dtype is None:
-            return self.refuse(obj, f"its dtype is {obj.dtype}; use an array of numbers, or a list")
+            return self.refuse(obj, _dtype_reason(obj.dtype, "use an array of numbers, or a list"))
         return self.leaf(obj, lambda: arrays.encode_array(obj, dtype, self._blocks))
 
     def lower_unchanging(self, obj: Unchanging, depth: int) -> Any:
@@ -355,7 +355,9 @@ class _Encoder:
             return [_TAGS[Code.NUMPY_SCALAR], "S", bytes(obj)]
         dtype = self.dtype(obj.dtype)
         if dtype is None:
-            return self.refuse(obj, f"its dtype is {obj.dtype}; store value.item(), or its fields as a dict")
+            return self.refuse(obj, _dtype_reason(obj.dtype, "store value.item(), or its fields as a dict"))
+        if type(obj) is not obj.dtype.type:
+            return self.refuse(obj, f"it would come back as a {qualified_name(obj.dtype.type)}; store value.item()")
         return [_TAGS[Code.NUMPY_SCALAR], *arrays.encode_scalar(obj, dtype)]
 
     def dtype(self, dtype: Any) -> Any:
@@ -393,6 +395,12 @@ def _pack_big_int(obj: object) -> msgpack.ExtType:
         raise ValueError(f"{type(obj).__name__} of an unexpected size")
     length = obj.bit_length() // 8 + 1
     return msgpack.ExtType(int(Code.BIG_INT), obj.to_bytes(length, "little", signed=True))
+
+
+def _dtype_reason(dtype: Any, remedy: str) -> str:
+    if arrays.has_metadata(dtype):
+        return "its dtype carries metadata, which would be lost; store it with a dtype without, and the metadata beside"
+    return f"its dtype is {dtype}; {remedy}"
 
 
 def _zone(zone: datetime.tzinfo | None) -> Any:
