@@ -473,6 +473,10 @@ def _remedy(obj: object) -> str:
     if numpy is not None and isinstance(obj, numpy.ndarray):
         return "subclasses of ndarray would come back as something else; store numpy.asarray(value)"
     if torch is not None and isinstance(obj, torch.Tensor):
+        if torch.nn.parameter.is_lazy(obj):
+            return "it has no values yet; call the module once, which initializes it, before it is saved"
+        if hasattr(cls, "full_tensor"):  # a DTensor
+            return "it is a part of a tensor that is distributed over processes; store its full_tensor()"
         return "subclasses of Tensor would come back as something else; store a plain tensor with its values"
     for builtin in (dict, list, tuple, set, str, bytes, int, float):
         if issubclass(cls, builtin):
