@@ -98,7 +98,7 @@ class UnsupportedVersionError(FormatError):
 
 
 class UnsupportedTypeError(StateVaultError, TypeError):
-    """An object holds a value that can't be stored without pickle."""
+    """An object holds a value that can't be stored without pickle, or a module one that can't be copied."""
 
 
 class InvalidNameError(StateVaultError, ValueError):

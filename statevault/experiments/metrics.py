@@ -39,14 +39,17 @@ class MetricsResult:
             experiment has other trials than these.
 
     Raises:
-        ValueError: There is no metric or no trial; a metric lacks a trial, or has one that is not in `trials`; numbers
-            and curves are mixed, a curve is empty, or curves of one algorithm have different lengths.
+        ValueError: There is no metric or no trial; a name is no text; a metric lacks a trial, or has one that is not in
+            `trials`; numbers and curves are mixed, a curve is empty, or curves of one algorithm have different lengths.
     """
 
     values: dict[str, dict[str, dict[int, float | Curve]]]
     trials: dict[str, tuple[int, ...]]
 
     def __post_init__(self) -> None:
+        for text in (*self.values, *self.trials):
+            if not isinstance(text, str):
+                raise ValueError(f"metrics and algorithms have names of text, not {text!r}")
         if not self.values:
             raise ValueError("there is no metric: give at least one, as in {'loss': lambda trial: …}")
         if not self.trials:

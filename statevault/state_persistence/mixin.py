@@ -80,5 +80,6 @@ class PersistentStateMixin:
         """Load the state that :meth:`save_state` saved under a path.
 
         Args:
-            path: The same path, as it was given to :meth:`save_state`; only its parents may differ.
+            path: The same path, as it was given to :meth:`save_state`; only its parents may differ. There lies what
+                :meth:`save_state` has left: nothing, if it left nothing; an empty folder, if it made one.
         """

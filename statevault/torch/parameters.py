@@ -1,11 +1,10 @@
-"""The tensors of a module: copied to a twin, saved and loaded, always all or none."""
+"""The tensors of a module: saved and loaded, always all or none."""
 
 from __future__ import annotations
 
-import copy
 import pickle
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,42 +12,26 @@ import torch
 from torch import nn
 
 from statevault.codecs.pickles import require_safe_torch_load
-from statevault.errors import FormatError, PickleNotAllowedError, StateVaultError
+from statevault.errors import FormatError, PickleNotAllowedError, StateVaultError, UnsupportedTypeError
 from statevault.state_persistence import read_tree, write_tree
+from statevault.torch.copies import copy_module, overlaps_itself
 
-__all__ = ["copy_parameters", "load_parameters", "load_torch_file", "read_torch_file", "save_parameters"]
-
-
-def copy_parameters(source: nn.Module, target: nn.Module) -> bool:
-    """Copy parameters, buffers (also those that are not persistent) and extra state to a module's twin.
-
-    Args:
-        source: A module.
-        target: A copy of it that may have other values.
-
-    Returns:
-        False if the two do not have the same structure any more; nothing was copied then.
-    """
-    if _structure(source) != _structure(target):
-        return False
-    sources, targets = _tensors(source), _tensors(target)
-    # A buffer that a forward pass has replaced, such as a recurrent state, is an inference tensor in the twin:
-    # only inference mode may change it.
-    with torch.inference_mode():
-        for name, tensor in sources.items():
-            targets[name].copy_(tensor)
-    for module, twin in zip(source.modules(), target.modules(), strict=True):
-        if type(module).get_extra_state is not nn.Module.get_extra_state:
-            twin.set_extra_state(module.get_extra_state())
-    return True
+__all__ = ["load_parameters", "load_torch_file", "read_torch_file", "save_parameters"]
 
 
 def save_parameters(module: nn.Module, file: Path) -> None:
     """Write a module's state dict as a tree file.
 
     Raises:
-        UnsupportedTypeError: The module has extra state that can't be stored without pickle.
+        UnsupportedTypeError: A parameter has no values yet, is distributed over processes, or can't be stored for
+            another reason; or the module has extra state that can't be stored without pickle. The message names it.
     """
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            raise UnsupportedTypeError(
+                f"{file.name}: {name} of the {type(module).__name__} has no values yet: call the module once, which "
+                "initializes it, before it is saved"
+            )
     state = module.state_dict()
     # Modules read their version from it, to convert what older ones saved.
     metadata = {name: dict(entry) for name, entry in getattr(state, "_metadata", {}).items()}
@@ -119,17 +102,27 @@ def read_torch_file(file: Path) -> Any:
 
 def _load(module: nn.Module, state: Mapping[str, Any], origin: str) -> None:
     own = module.state_dict(keep_vars=True)
-    if valueless := [name for name, value in own.items() if getattr(value, "is_meta", False)]:
+    tensors = {
+        name: value
+        for name, value in own.items()
+        if isinstance(value, torch.Tensor) and not nn.parameter.is_lazy(value)
+    }
+    if valueless := [name for name, value in tensors.items() if value.is_meta]:
         # Torch would warn that nothing is copied there, and go on.
         raise StateVaultError(
             f"{origin} can't be loaded: {valueless[0]} of the {type(module).__name__} is on the meta device, which "
             "keeps no values. Build the module on another device, or call its to_empty(device=...) first"
         )
+    if expanded := [name for name, value in tensors.items() if overlaps_itself(value)]:
+        raise StateVaultError(
+            f"{origin} can't be loaded: items of {expanded[0]} of the {type(module).__name__} share memory, as in an "
+            "expanded tensor, so that it can't be written to. Let the module keep a clone() of it"
+        )
     problems = [f"{name} is missing" for name in own if name not in state]
     problems += [f"{name} is not in the module" for name in state if name not in own]
-    for name, value in own.items():
+    for name, value in tensors.items():
         saved = state.get(name)
-        if isinstance(value, torch.Tensor) and saved is not None and not nn.parameter.is_lazy(value):
+        if saved is not None:
             if not isinstance(saved, torch.Tensor):
                 problems.append(f"{name} is a {type(saved).__name__}, not a tensor")
             elif saved.shape != value.shape:
@@ -143,7 +136,14 @@ def _load(module: nn.Module, state: Mapping[str, Any], origin: str) -> None:
             f"{origin} does not fit the {type(module).__name__}: {'; '.join(problems[:5])}{more}. Build the module "
             "as it was when the file was saved"
         )
-    module.load_state_dict(state)
+    # What was made in inference mode, such as a state that a forward pass has replaced, can be changed there only.
+    with torch.inference_mode(any(value.is_inference() for value in tensors.values())):
+        try:
+            module.load_state_dict(state)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise FormatError(f"{origin} could not be loaded into the {type(module).__name__}: {error}") from error
 
 
 def _untied(own: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
@@ -164,27 +164,7 @@ def _is_converted(module: nn.Module, state: Mapping[str, Any]) -> bool:
     """Whether torch makes the state fit: modules convert what their older versions saved."""
     # On a copy, as torch does not undo what it loaded before a misfit. Only states that look wrong get here.
     try:
-        copy.deepcopy(module).load_state_dict(state)
+        copy_module(module).load_state_dict(state)
     except Exception:  # noqa: BLE001 - hooks may raise anything; the caller tells what does not fit
         return False
     return True
-
-
-def _structure(module: nn.Module) -> list[Hashable]:
-    """What two modules have in common if the values of one fit the other, and make it the same function."""
-    first: dict[int, str] = {}
-    modules = [
-        (name, first.setdefault(id(part), name), type(part))
-        for name, part in module.named_modules(remove_duplicate=False)
-    ]
-    # The first name of a tensor tells with which others it is tied.
-    tensors = [
-        (name, first.setdefault(id(tensor), name), tensor.shape, tensor.dtype, tensor.device)
-        for named in (module.named_parameters, module.named_buffers)
-        for name, tensor in named(remove_duplicate=False)
-    ]
-    return [*modules, *tensors]
-
-
-def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any, Generic
 
@@ -11,8 +10,9 @@ from torch import nn
 from typing_extensions import TypeVar, override
 
 from statevault.model import TrainingModel
+from statevault.torch.copies import copy_module, update_copy
 from statevault.torch.inference_model import InferenceProcedure, TorchInferenceModel, default_infer_procedure
-from statevault.torch.parameters import copy_parameters, load_parameters, load_torch_file, save_parameters
+from statevault.torch.parameters import load_parameters, load_torch_file, save_parameters
 
 __all__ = ["TorchTrainingModel"]
 
@@ -83,16 +83,20 @@ class TorchTrainingModel(TrainingModel[TorchInferenceModel[M]], Generic[M]):
     def sync_impl(self, inference_model: TorchInferenceModel[M]) -> None:
         """Let inferences that begin from now on use the present parameters; waits for none that is running.
 
-        Parameters, buffers and extra state (:meth:`torch.nn.Module.get_extra_state`) are brought up to date, and
-        exchanged submodules; not plain attributes, such as the ``p`` of a dropout.
+        Parameters, buffers and extra state (:meth:`torch.nn.Module.get_extra_state`) are brought up to date, exchanged
+        submodules, and other tensors that a module has as attributes, also in lists, tuples, dicts and dataclasses.
+        Those that were computed are copied without the graph. Other attributes, as the ``p`` of a dropout, are not.
 
         Args:
             inference_model: The inference side.
+
+        Raises:
+            UnsupportedTypeError: The module holds something that can't be copied; the message names it.
         """
         spare, self._spare = self._spare, None
         # An inference that began two syncs ago may still run: it keeps its module, and there is a new spare
         # one.
-        if spare is None or inference_model.uses(spare) or not copy_parameters(self.model, spare):
+        if spare is None or inference_model.uses(spare) or not update_copy(self.model, spare):
             spare = self._copy()
         spare.eval()
         self._spare = inference_model.exchange(spare)
@@ -112,7 +116,8 @@ class TorchTrainingModel(TrainingModel[TorchInferenceModel[M]], Generic[M]):
         """Save the module's state dict to ``<path>.tree``.
 
         Raises:
-            UnsupportedTypeError: The module has extra state that can't be stored without pickle.
+            UnsupportedTypeError: A parameter has no values yet, or is distributed over processes; or the module has
+                extra state that can't be stored without pickle.
         """
         save_parameters(self.model, path.with_name(path.name + ".tree"))
 
@@ -133,15 +138,7 @@ class TorchTrainingModel(TrainingModel[TorchInferenceModel[M]], Generic[M]):
             load_parameters(self.model, file)
 
     def _copy(self) -> M:
-        # Gradients would be copied with the module, and are of no use to an inference.
-        gradients = [(parameter, parameter.grad) for parameter in self.model.parameters()]
-        try:
-            for parameter, _ in gradients:
-                parameter.grad = None
-            twin = copy.deepcopy(self.model)
-        finally:
-            for parameter, gradient in gradients:
-                parameter.grad = gradient
+        twin = copy_module(self.model)
         if self._compile:
             twin.compile()
         return twin

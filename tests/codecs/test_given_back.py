@@ -237,13 +237,6 @@ def test_integers_of_one_size_come_back_as_one_type() -> None:
         assert (got[1].dtype, got[1].tolist()) == (scalar.dtype, [scalar] * 3)
 
 
-def test_metadata_of_dtypes_is_left_out() -> None:
-    array = np.zeros(3, np.dtype("i4", metadata={"unit": "m"}))
-    got = decode_tree(b"".join(encode_tree(array)))
-    assert got.dtype == array.dtype
-    assert got.dtype.metadata is None
-
-
 def test_files_of_the_version_before_load() -> None:
     """It wrote these, and refused to read them."""
     names = ["qint8", "quint8", "qint32", "quint4x2", "quint2x4"]

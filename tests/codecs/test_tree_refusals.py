@@ -68,6 +68,9 @@ class OddZone(datetime.tzinfo):
         return "odd"
 
 
+WITH_METADATA = np.dtype("f8", metadata={"unit": "m"})
+
+
 def local_classes() -> tuple[Any, Any, Any]:
     local = namedtuple("local", ["x"])  # noqa: PYI024
 
@@ -104,6 +107,14 @@ def with_extra_attribute() -> Any:
         *[(np.array(["x"], dtype=kind()), "StringDType") for kind in [getattr(np.dtypes, "StringDType", None)] if kind],
         (np.ma.masked_array([1], [True]), "MaskedArray"),
         (np.zeros(2, dtype=[("a", "O")]), "dtype"),
+        (np.zeros(2, WITH_METADATA), "carries metadata, which would be lost"),
+        (np.zeros(2, [("a", "i4"), ("b", WITH_METADATA, (2,))]), "carries metadata"),
+        (np.zeros(2, [("a", [("b", WITH_METADATA)])])[0], "carries metadata"),
+        (np.zeros(2, np.dtype([("a", "i4")], metadata={"unit": "m"})), "carries metadata"),
+        (np.array(["x"], np.dtype("U3", metadata={"unit": "m"})), "carries metadata"),
+        (np.zeros(2, np.dtype({"names": ["a"], "formats": ["i4"], "titles": ["A"]})), "dtype is"),
+        (np.zeros(2, [("a", "i4")]).view(np.recarray), r"numpy\.asarray"),
+        (np.record(5), r"come back as a numpy\.void"),
         (np.random.default_rng(), "bit_generator.state"),
         (np.random.RandomState(1), "get_state"),
         (torch.Generator(), "get_state"),

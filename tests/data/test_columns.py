@@ -175,3 +175,73 @@ def test_tensors_are_collected_and_loaded_under_any_default_device(name: str) ->
     for got, value in zip(loaded.items(), values, strict=True):
         assert got.dtype is dtype
         assert torch.equal(got.view(torch.uint8), value.view(torch.uint8))
+
+
+_SCALARS = [np.dtype(code).type(1) for code in "?bBhHiIlLqQefdgFDG"] + [
+    np.datetime64("2024-01-01"),
+    np.datetime64(5, "ns"),
+    np.datetime64("NaT"),
+    np.timedelta64(3, "h"),
+]
+_WITH_METADATA = np.dtype("f8", metadata={"unit": "m"})
+
+
+class _Float64(np.float64):
+    pass
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray | np.generic):
+        dtypes = (one.dtype.num, one.dtype.metadata) == (other.dtype.num, other.dtype.metadata)
+        return type(one) is type(other) and one.dtype == other.dtype and dtypes and repr(one) == repr(other)
+    return type(one) is type(other) and bool(one == other)
+
+
+@pytest.mark.parametrize("value", _SCALARS, ids=lambda value: repr(value.dtype))
+def test_scalars_of_numpy_lie_in_arrays_and_keep_their_type(value: np.generic) -> None:
+    column = Column(max_rows=10_000)
+    column.extend([value] * 1000)
+    record = column.record()
+    assert [segment["kind"] for segment in record["segments"]] == ["scalar"]
+    assert all(_is_same(item, value) for item in column.items())
+    loaded = Column(max_rows=10_000)
+    loaded.restore(saved(record))
+    of_the_tree = decode_tree(b"".join(encode_tree(value)))  # where longlong is int64
+    assert all(_is_same(item, of_the_tree) for item in loaded.items())
+
+
+@pytest.mark.parametrize(
+    ("value", "other"),
+    [
+        (True, np.bool_(False)),
+        (np.bool_(True), False),
+        (1, np.int64(2)),
+        (1.0, np.float64(2)),
+        (np.float64(1), _Float64(2)),
+        (np.int64(1), np.longlong(2)),
+        (np.longlong(1), np.int64(2)),
+        (np.datetime64(1, "s"), np.datetime64(2, "ns")),
+        (np.float32(1), np.array(2, np.float32)),
+        (np.ones(2, np.int64), np.ones(2, np.longlong)),
+        (np.ones(2), np.ones(2, _WITH_METADATA)),
+        (np.ones(2, _WITH_METADATA), np.ones(2)),
+        (np.array([1], "M8[s]"), np.array([1], "M8[ns]")),
+        (1, None),
+        (1, 2**70),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("how", ["append", "extend", "replace"])
+def test_a_value_that_is_nearly_of_the_same_kind_keeps_its_type(value: Any, other: Any, how: str) -> None:
+    column = Column(max_rows=10_000)
+    values = [value] * 300 + [other] * 300
+    if how == "append":
+        for each in values:
+            column.append(each)
+    elif how == "extend":
+        column.extend(values)
+    else:
+        column.extend([value] * 600)
+        for index in range(300, 600):
+            column.replace(index, other)
+    assert all(_is_same(item, each) for item, each in zip(column.items(), values, strict=True))

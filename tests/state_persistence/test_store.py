@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import pickle
 import threading
+from collections import OrderedDict
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from typing_extensions import override
 
 from statevault.errors import (
@@ -112,14 +118,88 @@ def test_info_tells_what_was_saved(tmp_path: Path) -> None:
     assert info.created_at.tzinfo is not None
 
 
-@pytest.mark.parametrize("metadata", [{"a": object()}, {"a": float("nan")}, {"a": {1, 2}}, {"a": b"x"}])
+class _Same(str):
+    """Equal to nothing but itself."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class _Level(enum.IntEnum):
+    LOW = 1
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"a": object()}, r"metadata\['a'\] is object"),
+        ({"a": float("nan")}, r"metadata\['a'\] is nan"),
+        ({"a": np.float32("inf")}, r"metadata\['a'\] is inf"),
+        ({"a": {1, 2}}, r"metadata\['a'\] is set"),
+        ({"a": [0, b"x"]}, r"metadata\['a'\]\[1\] is bytes"),
+        ({"a": "\ud800"}, "surrogates"),
+        ({"a": 10**5000}, "digits"),
+        ({"a": np.datetime64(1, "ns")}, r"numpy\.datetime64"),
+        ({"a": np.zeros(1, [("x", "i4")])[0]}, r"numpy\.void"),
+        ({"a": np.longdouble(1)}, "longdouble"),
+        ({"a": np.ma.masked}, "MaskedConstant"),
+        ({1: "a", "1": "b"}, r"metadata has the key 1 \(int\); use text, such as '1'"),
+        ({True: 1}, r"the key True \(bool\)"),
+        ({None: 1}, r"the key None \(NoneType\)"),
+        ({1.5: 1}, r"the key 1\.5 \(float\)"),
+        ({np.int64(3): 1}, r"the key .*3.* \(numpy\.int64\)"),
+        ({(1, 2): 1}, r"the key \(1, 2\) \(tuple\)"),
+        ({"a": [{"b": {2: 3}}]}, r"metadata\['a'\]\[0\]\['b'\] has the key 2 \(int\)"),
+        ({_Same("a"): 1, _Same("a"): 2}, "two keys that read 'a'"),
+        ([("a", 1), ("a", 2)], "metadata is list"),
+    ],
+)
 def test_metadata_that_is_not_json_is_refused_before_anything_is_saved(
-    tmp_path: Path, metadata: dict[str, object]
+    tmp_path: Path, metadata: dict[str, object], words: str
 ) -> None:
     with store_with(tmp_path, folder=Folder(OLD)) as store:
-        with pytest.raises(UnsupportedTypeError, match="JSON"):
+        with pytest.raises(UnsupportedTypeError, match=f"JSON.*{words}"):
             store.save_state(metadata=metadata)  # type: ignore[arg-type]
         assert store.states() == []
+
+
+def test_metadata_is_read_back_as_it_was_given(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "numpy": [np.float32(1.5), np.bool_(True), np.uint64(2**64 - 1), np.str_("x"), np.array(3)],
+        "torch": torch.tensor(2.5),
+        "tuple": (1, (2,)),
+        "of subclasses": [_Level.LOW, _Same("x")],
+        "mappings": MappingProxyType({"x": OrderedDict(y=None)}),
+        "numbers": [2**2000, -0.0, 5e-324],
+        "": "\x00\u2028",
+    }
+    with store_with(tmp_path, folder=Folder(OLD)) as store:
+        store.save_state(metadata=given)
+    (info,) = StateStore(tmp_path).states()
+    assert repr(info.metadata) == repr(
+        {
+            "numpy": [1.5, True, 2**64 - 1, "x", 3],
+            "torch": 2.5,
+            "tuple": [1, [2]],
+            "of subclasses": [1, "x"],
+            "mappings": {"x": {"y": None}},
+            "numbers": [2**2000, -0.0, 5e-324],
+            "": "\x00\u2028",
+        }
+    )
+
+
+@pytest.mark.parametrize("levels", [31, 5000])
+def test_metadata_that_is_nested_too_deep_is_refused(tmp_path: Path, levels: int) -> None:
+    nested: object = 1
+    for _ in range(levels + 1):
+        nested = [nested]
+    with store_with(tmp_path) as store, pytest.raises(FormatError, match="32 levels"):
+        store.save_state(metadata={"a": nested})  # type: ignore[dict-item]
 
 
 def test_absurd_metadata_is_refused(tmp_path: Path) -> None:
@@ -268,6 +348,79 @@ def test_files_beside_the_path_and_empty_folders_come_back(tmp_path: Path) -> No
         store.register("stateless", PersistentStateMixin())
         store.load_state()
     assert single.found == (b"t", True)
+
+
+class Leaving(PersistentStateMixin):
+    """Leaves some empty folders (``.`` for its path) and files, and looks for a file at load."""
+
+    def __init__(self, folders: tuple[str, ...] = (), files: tuple[str, ...] = (), sought: str | None = None) -> None:
+        self.folders, self.files, self.sought = folders, files, sought
+        self.found: list[str] = []
+
+    @override
+    def save_state(self, path: Path) -> None:
+        for folder in self.folders:
+            (path / folder).mkdir(parents=True)
+        for file in self.files:
+            (path.parent / (path.name + file)).write_text("x")
+
+    @override
+    def load_state(self, path: Path) -> None:
+        self.found = sorted(found.relative_to(path.parent).as_posix() for found in path.parent.rglob("*"))
+        if self.sought is not None:
+            (path.parent / (path.name + self.sought)).read_text()
+
+
+@pytest.mark.parametrize(
+    ("component", "found"),
+    [
+        (Leaving(), []),
+        (Leaving(folders=(".",)), ["it"]),
+        (Leaving(folders=("a/b", "c")), ["it", "it/a", "it/a/b", "it/c"]),
+        (Leaving(files=("",)), ["it"]),
+        (Leaving(files=(".tree",)), ["it.tree"]),
+        (Leaving(folders=(".",), files=("/x", ".txt")), ["it", "it.txt", "it/x"]),
+    ],
+)
+def test_a_component_finds_what_it_left(tmp_path: Path, component: Leaving, found: list[str]) -> None:
+    store = StateStore(tmp_path)
+    store.register("it", component)
+    store.save_state()
+    component.found = ["not loaded"]
+    store.load_state()
+    assert component.found == found
+
+
+@pytest.mark.parametrize(
+    ("component", "words"),
+    [
+        (Leaving(sought=""), "looks for 'it', but in the state 'one.state' its save_state left nothing"),
+        (Leaving(sought=".tree"), "looks for 'it.tree', but in the state 'one.state' its save_state left nothing"),
+        (Leaving(folders=(".",), sought="/a/b"), "looks for 'it/a/b', but .* left it: save the file always"),
+        (Leaving(files=tuple("123456"), sought="7"), "looks for 'it7', but .* left it1, it2, it3, it4, it5, …: save"),
+    ],
+)
+def test_a_file_that_a_component_did_not_save_is_named_by_its_path_in_the_state(
+    tmp_path: Path, component: Leaving, words: str
+) -> None:
+    store = StateStore(tmp_path / "store")
+    store.register("it", component)
+    store.save_state(name="one.state")
+    with pytest.raises(FileNotFoundError, match=f"the component 'it' {words}") as caught:
+        store.load_state()
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+
+
+def test_a_file_that_is_missing_elsewhere_is_the_components_own_error(tmp_path: Path) -> None:
+    component = Leaving()
+    component.load_state = lambda path: (tmp_path / "config.json").read_text()  # type: ignore[method-assign,assignment]
+    store = StateStore(tmp_path / "store")
+    store.register("it", component)
+    store.save_state()
+    with pytest.raises(FileNotFoundError, match=r"config\.json") as caught:
+        store.load_state()
+    assert caught.value.filename == str(tmp_path / "config.json")
+    assert "while loading the component 'it'" in caught.value.__notes__[0]
 
 
 class Breaking(PersistentStateMixin):

@@ -21,6 +21,7 @@ __all__ = [
     "encode_dtype",
     "encode_scalar",
     "flat_bytes",
+    "has_metadata",
     "mapped_array",
 ]
 
@@ -32,8 +33,8 @@ _Dtype = str | list[Any]
 
 
 def encode_dtype(dtype: np.dtype[Any]) -> _Dtype | None:
-    """Describe a dtype; None when it can't be described without running code (objects, foreign dtypes)."""
-    if dtype.hasobject:
+    """Describe a dtype; None when it can't be described without running code (objects, foreign dtypes), or in full."""
+    if dtype.hasobject or has_metadata(dtype):
         return None
     try:
         described = _describe(dtype)
@@ -41,6 +42,13 @@ def encode_dtype(dtype: np.dtype[Any]) -> _Dtype | None:
     except FormatError:
         faithful = False
     return described if faithful else None
+
+
+def has_metadata(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype, or one in it, carries metadata, which NumPy itself ignores where it compares dtypes."""
+    if dtype.subdtype is not None:
+        return bool(dtype.metadata) or has_metadata(dtype.subdtype[0])
+    return bool(dtype.metadata) or any(has_metadata(field[0]) for field in (dtype.fields or {}).values())
 
 
 def _describe(dtype: np.dtype[Any]) -> _Dtype:

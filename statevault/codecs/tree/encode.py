@@ -304,7 +304,7 @@ class _Encoder:
             reason = "it is a combination of flags without a name; store its value"
         if reason is not None:
             return self.refuse(obj, reason)
-        return [_TAGS[Code.ENUM], cls.__module__, cls.__qualname__, obj.name]
+        return [_TAGS[Code.ENUM], *classes.class_name(cls), obj.name]
 
     def lower_named_tuple(self, obj: tuple[Any, ...], depth: int) -> Any:
         cls = type(obj)
@@ -313,7 +313,7 @@ class _Encoder:
             reason = "it does not hold exactly the fields of its class; use a NamedTuple"
         if reason is not None:
             return self.refuse(obj, f"{reason}, or store tuple(value)")
-        return self.sequence([_TAGS[Code.NAMED_TUPLE], cls.__module__, cls.__qualname__], obj, depth, obj)
+        return self.sequence([_TAGS[Code.NAMED_TUPLE], *classes.class_name(cls)], obj, depth, obj)
 
     def lower_dataclass(self, obj: Any, depth: int) -> Any:
         cls = type(obj)
@@ -327,7 +327,7 @@ class _Encoder:
         if reason is not None:
             return self.refuse(obj, f"{reason}; store its fields as a dict")
         items = ((name, getattr(obj, name)) for name in names)
-        return self.pairs([_TAGS[Code.DATACLASS], cls.__module__, cls.__qualname__], items, depth, obj)
+        return self.pairs([_TAGS[Code.DATACLASS], *classes.class_name(cls)], items, depth, obj)
 
     # NumPy and torch
 
@@ -335,7 +335,7 @@ class _Encoder:
         del depth
         dtype = self.dtype(obj.dtype)
         if dtype is None:
-            return self.refuse(obj, f"its dtype is {obj.dtype}; use an array of numbers, or a list")
+            return self.refuse(obj, _dtype_reason(obj.dtype, "use an array of numbers, or a list"))
         return self.leaf(obj, lambda: arrays.encode_array(obj, dtype, self._blocks))
 
     def lower_unchanging(self, obj: Unchanging, depth: int) -> Any:
@@ -355,7 +355,9 @@ class _Encoder:
             return [_TAGS[Code.NUMPY_SCALAR], "S", bytes(obj)]
         dtype = self.dtype(obj.dtype)
         if dtype is None:
-            return self.refuse(obj, f"its dtype is {obj.dtype}; store value.item(), or its fields as a dict")
+            return self.refuse(obj, _dtype_reason(obj.dtype, "store value.item(), or its fields as a dict"))
+        if type(obj) is not obj.dtype.type:
+            return self.refuse(obj, f"it would come back as a {qualified_name(obj.dtype.type)}; store value.item()")
         return [_TAGS[Code.NUMPY_SCALAR], *arrays.encode_scalar(obj, dtype)]
 
     def dtype(self, dtype: Any) -> Any:
@@ -393,6 +395,12 @@ def _pack_big_int(obj: object) -> msgpack.ExtType:
         raise ValueError(f"{type(obj).__name__} of an unexpected size")
     length = obj.bit_length() // 8 + 1
     return msgpack.ExtType(int(Code.BIG_INT), obj.to_bytes(length, "little", signed=True))
+
+
+def _dtype_reason(dtype: Any, remedy: str) -> str:
+    if arrays.has_metadata(dtype):
+        return "its dtype carries metadata, which would be lost; store it with a dtype without, and the metadata beside"
+    return f"its dtype is {dtype}; {remedy}"
 
 
 def _zone(zone: datetime.tzinfo | None) -> Any:
@@ -465,6 +473,10 @@ def _remedy(obj: object) -> str:
     if numpy is not None and isinstance(obj, numpy.ndarray):
         return "subclasses of ndarray would come back as something else; store numpy.asarray(value)"
     if torch is not None and isinstance(obj, torch.Tensor):
+        if torch.nn.parameter.is_lazy(obj):
+            return "it has no values yet; call the module once, which initializes it, before it is saved"
+        if hasattr(cls, "full_tensor"):  # a DTensor
+            return "it is a part of a tensor that is distributed over processes; store its full_tensor()"
         return "subclasses of Tensor would come back as something else; store a plain tensor with its values"
     for builtin in (dict, list, tuple, set, str, bytes, int, float):
         if issubclass(cls, builtin):

@@ -1,8 +1,8 @@
 """How values of one kind lie as rows of one numpy array, and come back exactly as they were.
 
 A kind is fixed by a type, a dtype and a shape. A value has a kind if it is exactly a ``bool``, ``int`` (of 64
-bits) or ``float``, a numeric numpy scalar or array, or a dense CPU tensor without a graph. All else (strings,
-lists, tensors on a GPU, subclasses) has none, and is kept as the object that it is.
+bits) or ``float``, a numpy scalar or array of numbers or times, or a dense CPU tensor without a graph. All else
+(strings, lists, tensors on a GPU, subclasses) has none, and is kept as the object that it is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _PYTHON_TYPES: dict[str, tuple[type, np.dtype[Any]]] = {
     "int": (int, np.dtype(np.int64)),
     "float": (float, np.dtype(np.float64)),
 }
-_NUMERIC = "biufc"
+_TIMES = "mM"
+_STORED = "biufc" + _TIMES
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
 
@@ -109,7 +110,7 @@ class PythonNumbers:
 
 @dataclass(frozen=True, slots=True)
 class NumpyScalars:
-    """Numpy scalars of one dtype, such as ``np.float32(0.5)``."""
+    """Numpy scalars of one dtype, such as ``np.float32(0.5)`` or ``np.bool_(True)``."""
 
     dtype: np.dtype[Any]
     name: str = "scalar"
@@ -117,10 +118,12 @@ class NumpyScalars:
     gives_views: bool = False
 
     def accepts(self, value: Any) -> bool:
-        return isinstance(value, np.generic) and value.dtype == self.dtype
+        return type(value) is self.dtype.type and (self.dtype.kind not in _TIMES or value.dtype == self.dtype)
 
     def accepts_all(self, values: Sequence[Any]) -> bool:
-        return all(map(self.accepts, values))
+        if self.dtype.kind in _TIMES:  # of which one type has many dtypes
+            return all(map(self.accepts, values))
+        return set(map(type, values)) == {self.dtype.type}
 
     def put(self, rows: Rows, index: int, value: Any) -> None:
         rows[index] = value
@@ -145,15 +148,16 @@ class NumpyArrays:
     gives_views: bool = True
 
     def accepts(self, value: Any) -> bool:
-        return type(value) is np.ndarray and value.dtype == self.dtype and value.shape == self.shape
+        return type(value) is np.ndarray and _is_same(value.dtype, self.dtype) and value.shape == self.shape
 
     def accepts_all(self, values: Sequence[Any]) -> bool:
-        # Counting compares in C: a third of the time of asking for each value.
-        return (
-            set(map(type, values)) == {np.ndarray}
-            and [value.dtype for value in values].count(self.dtype) == len(values)
-            and [value.shape for value in values].count(self.shape) == len(values)
-        )
+        if set(map(type, values)) != {np.ndarray}:
+            return False
+        # Few dtypes are more than one object. Counting compares in C: a third of the time of asking for each value.
+        dtypes = {id(value.dtype): value.dtype for value in values}
+        if not all(_is_same(dtype, self.dtype) for dtype in dtypes.values()):
+            return False
+        return [value.shape for value in values].count(self.shape) == len(values)
 
     def put(self, rows: Rows, index: int, value: Any) -> None:
         rows[index] = value
@@ -216,15 +220,14 @@ class Tensors:
 
 def kind_of(value: Any) -> RowKind | None:
     """Return the kind of a value, or None if it has to be kept as an object."""
-    name = type(value).__name__
-    if name in _PYTHON_TYPES:
-        python_type, dtype = _PYTHON_TYPES[name]
-        kind = PythonNumbers(name, python_type, dtype)
+    cls = type(value)
+    if cls in (bool, int, float):
+        kind = PythonNumbers(cls.__name__, *_PYTHON_TYPES[cls.__name__])
         return kind if kind.accepts(value) else None
-    if type(value) is np.ndarray:
-        return NumpyArrays(value.dtype, value.shape) if _is_numeric(value.dtype) else None
-    if isinstance(value, np.generic):
-        return NumpyScalars(value.dtype) if _is_numeric(value.dtype) else None
+    if cls is np.ndarray:
+        return NumpyArrays(value.dtype, value.shape) if _is_stored(value.dtype) else None
+    if isinstance(value, np.generic) and cls is value.dtype.type:
+        return NumpyScalars(value.dtype) if _is_stored(value.dtype) else None
     if is_tensor(value) and _is_plain(value):
         return _tensor_kind(value.dtype, tuple(value.shape))
     return None
@@ -239,9 +242,9 @@ def kind_from_name(name: str, rows: Rows) -> RowKind:
     """
     if name in _PYTHON_TYPES and rows.dtype == _PYTHON_TYPES[name][1] and rows.ndim == 1:
         return PythonNumbers(name, *_PYTHON_TYPES[name])
-    if name == "scalar" and rows.ndim == 1 and _is_numeric(rows.dtype):
+    if name == "scalar" and rows.ndim == 1 and _is_stored(rows.dtype):
         return NumpyScalars(rows.dtype)
-    if name == "array" and rows.ndim >= 1 and _is_numeric(rows.dtype):
+    if name == "array" and rows.ndim >= 1 and _is_stored(rows.dtype):
         return NumpyArrays(rows.dtype, rows.shape[1:])
     if name.startswith("tensor:") and rows.ndim >= 1:
         torch = _torch()
@@ -280,8 +283,13 @@ def _is_plain(tensor: Any) -> bool:
     )
 
 
-def _is_numeric(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind in _NUMERIC and dtype.isnative
+def _is_stored(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in _STORED and dtype.isnative and not dtype.metadata
+
+
+def _is_same(dtype: np.dtype[Any], other: np.dtype[Any]) -> bool:
+    """Whether two dtypes do not even differ in what numpy takes for equal: ``int64`` and ``longlong``, metadata."""
+    return dtype is other or (dtype == other and dtype.num == other.num and not dtype.metadata)
 
 
 def _torch() -> Any:

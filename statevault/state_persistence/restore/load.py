@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from statevault.state_persistence.snapshot.snapshot import component_path
 from statevault.state_persistence.snapshot.staging import Staging
 
 __all__ = ["Loader"]
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Loader:
             CorruptStateError: The state is damaged.
             StatePrunedError: It was removed meanwhile.
             StorageError: The storage failed.
+            FileNotFoundError: A component looked for a file that it had not saved.
             Exception: Whatever a component raises, with a note that names it. Those before it are loaded then.
         """
         manifest = reader.manifest
@@ -64,7 +68,8 @@ class Loader:
             paths[manifest.components[file.component]].append(file.path)
         for directory in manifest.directories:
             paths[manifest.components[directory.component]].append(directory.path)
-        selection = self._select(Contents(manifest.state, paths))
+        contents = Contents(manifest.state, paths)
+        selection = self._select(contents)
 
         def needed(component: int, path: str) -> bool:
             return selection.takes(manifest.components[component], path, self.components)
@@ -80,7 +85,7 @@ class Loader:
                 places = [folder / str(index) for index in indices.values()]
                 places += [folder / str(entry.component) / entry.path for entry in folders]
                 _fetch(reader, files, trees, folder, places)
-                self._load(selection, manifest.state, folder, lambda name: component_path(folder, indices[name], name))
+                self._load(selection, contents, folder, lambda name: component_path(folder, indices[name], name))
         finally:
             trees.release()
         return selection
@@ -99,14 +104,15 @@ class Loader:
             PickleNotAllowedError: A file needs ``allow_pickle=True``.
             Exception: As for :meth:`load_state`.
         """
-        selection = self._select(folder.contents)
+        contents = folder.contents
+        selection = self._select(contents)
         files = [
             (file.logical_path, file.needs_allow_pickle)
             for file in folder.files
             if selection.takes(folder.components[file.component], file.logical_path, self.components)
         ]
         self._refuse_pickles(folder.path.name, files)
-        self._load(selection, folder.path.name, folder.path, lambda name: folder.path / name)
+        self._load(selection, contents, folder.path, lambda name: folder.path / name)
         return selection
 
     def _select(self, contents: Contents) -> Selection:
@@ -120,7 +126,7 @@ class Loader:
                     "you trust everybody who can write to the store, make it with allow_pickle=True"
                 )
 
-    def _load(self, selection: Selection, state: str, folder: Path, path_of: Callable[[str], Path]) -> None:
+    def _load(self, selection: Selection, contents: Contents, folder: Path, path_of: Callable[[str], Path]) -> None:
         with pickle_policy(allowed=self.allow_pickle, folder=folder):
             for name, members in selection.members.items():
                 component = self.components[name]
@@ -130,8 +136,31 @@ class Loader:
                     elif isinstance(component, PersistentMembers):
                         component.load_members(path_of(name), members)
                 except Exception as error:
-                    error.add_note(f"while loading the component {name!r} from the state {state!r}")
+                    error.add_note(f"while loading the component {name!r} from the state {contents.where!r}")
+                    if isinstance(error, FileNotFoundError):
+                        _explain(error, name, contents, path_of(name).parent)
                     raise
+
+
+def _explain(error: FileNotFoundError, name: str, contents: Contents, folder: Path) -> None:
+    """Say what a component did not find by its path in the state: where it is staged is of no use to anybody.
+
+    Raises:
+        FileNotFoundError: It looked below its folder for what the state does not have.
+    """
+    if not isinstance(error.filename, str | bytes | os.PathLike):
+        return
+    sought = Path(os.fsdecode(error.filename))
+    if not sought.is_relative_to(folder):
+        return
+    logical_path, paths = sought.relative_to(folder).as_posix(), contents.paths[name]
+    if any(path == logical_path or path.startswith(f"{logical_path}/") for path in paths):
+        return  # of another member, which is not loaded
+    has = ", ".join(sorted(paths)[:_SHOWN]) + (", …" if len(paths) > _SHOWN else "")
+    raise FileNotFoundError(
+        f"the component {name!r} looks for {logical_path!r}, but in the state {contents.where!r} its save_state left "
+        f"{has or 'nothing'}: save the file always, or let load_state do without it"
+    ) from error
 
 
 def _fetch(reader: StateReader, files: list[FileEntry], trees: ReceivedTrees, folder: Path, places: list[Path]) -> None:

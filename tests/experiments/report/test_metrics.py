@@ -104,6 +104,11 @@ def test_what_is_no_number_is_refused_with_its_place(value: Any, said: str) -> N
     assert "metric 'loss' of algorithm 'broken', trial 1" in str(caught.value)
 
 
+def test_a_name_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="names of text, not 1"):
+        compute_metrics(experiment(a=[1.0]), {1: network, "1": network})  # type: ignore[dict-item]
+
+
 def test_what_a_metric_raises_says_where() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         compute_metrics(experiment(a=[1, 0]), {"inverse": lambda trial: 1 / trial.network})
