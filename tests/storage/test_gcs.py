@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import itertools
 import json
 import os
 import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -239,3 +243,246 @@ def test_a_token_that_is_no_token_is_an_option_error(tmp_path: Path) -> None:
 def test_a_url_without_bucket_is_refused() -> None:
     with pytest.raises(InvalidNameError, match="names no bucket"):
         GcsStorage("gs://")
+
+
+class Relay:
+    """Stands between a client and fake-gcs-server, to which an upload's session leads back as well.
+
+    It says how far an upload came by itself, as fake-gcs-server finishes an upload when it is asked that.
+
+    Args:
+        gcs: The server.
+        meddle: Is shown each request before it goes on; what it returns is the answer then.
+        afterwards: The same for each request that has been answered, with the server's answer.
+    """
+
+    def __init__(
+        self,
+        gcs: StorageTarget,
+        *,
+        meddle: Callable[[ScriptedRequest], ScriptedAnswer | None] = lambda _: None,
+        afterwards: Callable[[ScriptedRequest, ScriptedAnswer], ScriptedAnswer] = lambda _, answer: answer,
+    ) -> None:
+        self.requests: list[str] = []
+        self._upstream = str(gcs.storage_options["endpoint_url"])
+        self._parts: dict[str, ScriptedAnswer] = {}
+        self._meddle = meddle
+        self._afterwards = afterwards
+
+    def __call__(self, request: ScriptedRequest) -> ScriptedAnswer:
+        span = request.headers.get("Content-Range", "")
+        self.requests.append(f"{request.method} {span}".strip())
+        if (answer := self._meddle(request)) is not None:
+            return answer
+        if span.startswith("bytes */"):
+            answer = self._parts.get(request.path, ScriptedAnswer(308))
+        else:
+            answer = self._passed_on(request)
+        if span:
+            self._parts[request.path] = answer
+        return self._afterwards(request, answer)
+
+    def _passed_on(self, request: ScriptedRequest) -> ScriptedAnswer:
+        server = http.client.HTTPConnection(self._upstream.removeprefix("http://"), timeout=600)
+        try:
+            server.request(request.method, request.path, request.body, dict(request.headers))
+            response = server.getresponse()
+            body = response.read()
+        finally:
+            server.close()
+        headers = {name: response.headers[name] for name in ("Range", "Content-Range") if name in response.headers}
+        if "Location" in response.headers:
+            here = f"http://{request.headers['Host']}"
+            headers["Location"] = response.headers["Location"].replace(self._upstream, here)
+        return ScriptedAnswer(response.status, body, headers)
+
+
+_BIG = bytes(range(256)) * (2 * _PIECE // 256) + b"the end"
+
+
+def is_part(request: ScriptedRequest) -> bool:
+    return request.method == "PUT"
+
+
+def lost_sessions(status: int, *lost: int) -> Callable[[ScriptedRequest], ScriptedAnswer | None]:
+    """Answer the parts with these numbers, and all later ones of the same upload, with `status`."""
+    counted = itertools.count()
+    gone: set[str] = set()
+
+    def meddle(request: ScriptedRequest) -> ScriptedAnswer | None:
+        if not is_part(request):
+            return None
+        if next(counted) in lost:
+            gone.add(request.path)
+        return json_error(status) if request.path in gone else None
+
+    return meddle
+
+
+@contextlib.contextmanager
+def relayed(gcs: StorageTarget, relay: Relay, **options: Any) -> Iterator[Storage]:
+    with (
+        scripted_server(relay) as endpoint,
+        contextlib.closing(open_storage(gcs.url, {"endpoint_url": endpoint, **options}, retry=None)) as storage,
+    ):
+        yield storage
+
+
+@pytest.mark.parametrize("status", [404, 410])
+@pytest.mark.parametrize("lost", [(0,), (1,), (2,), (0, 1), (2, 5), (1, 2)], ids=str)
+def test_an_upload_whose_session_is_lost_starts_again(gcs: StorageTarget, status: int, lost: tuple[int, ...]) -> None:
+    relay = Relay(gcs, meddle=lost_sessions(status, *lost))
+    with relayed(gcs, relay) as storage:
+        assert storage.put("key", [_BIG[:5], _BIG[5:]]) == len(_BIG)
+    assert gcs.raw.get("key") == _BIG
+    assert relay.requests.count("POST") == 1 + len(lost)
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_an_upload_whose_sessions_are_all_lost_is_given_up(gcs: StorageTarget, status: int) -> None:
+    relay = Relay(gcs, meddle=lost_sessions(status, *range(1000)))
+    with relayed(gcs, relay) as storage, pytest.raises(StorageError, match="upload") as caught:
+        storage.put("key", _BIG)
+    assert caught.value.transient
+    assert not isinstance(caught.value, ObjectNotFoundError)
+    assert relay.requests.count("POST") == 3
+    assert gcs.raw.keys() == []
+
+
+def test_bytes_that_come_only_once_are_not_sent_again(gcs: StorageTarget) -> None:
+    relay = Relay(gcs, meddle=lost_sessions(410, 1))
+    with relayed(gcs, relay) as storage, pytest.raises(StorageError, match="upload") as caught:
+        storage.put("key", iter([_BIG]))
+    assert caught.value.transient
+    assert relay.requests.count("POST") == 1
+    assert gcs.raw.keys() == []
+
+
+@pytest.mark.parametrize("create_only", [False, True])
+@pytest.mark.parametrize("size", [5, len(_BIG)])
+def test_an_upload_that_the_server_has_finished_and_forgotten_is_there(
+    gcs: StorageTarget, size: int, *, create_only: bool
+) -> None:
+    """The last answer is lost, and nothing is known of the upload any more by whoever is asked how far it came."""
+    broken = False
+
+    def afterwards(request: ScriptedRequest, answer: ScriptedAnswer) -> ScriptedAnswer:
+        nonlocal broken
+        if not broken and answer.status == 200 and (is_part(request) or size == 5):
+            broken = True
+            return json_error(503 if is_part(request) else 410)
+        return answer
+
+    def meddle(request: ScriptedRequest) -> ScriptedAnswer | None:
+        if request.method == "POST" and broken and create_only:
+            return json_error(412)  # fake-gcs-server has no conditions for uploads in pieces
+        return json_error(410) if request.headers.get("Content-Range", "").startswith("bytes */") else None
+
+    relay = Relay(gcs, meddle=meddle, afterwards=afterwards)
+    with relayed(gcs, relay) as storage:
+        assert storage.put("key", _BIG[:size], create_only=create_only) == size
+        assert gcs.raw.get("key") == _BIG[:size]
+        if create_only:
+            with pytest.raises(ObjectExistsError):
+                storage.put("key", bytes(size), create_only=True)
+
+
+@pytest.mark.parametrize("status", [404, 410])
+@pytest.mark.parametrize("size", [5, len(_BIG)])
+def test_a_put_is_never_told_that_there_is_no_object(gcs: StorageTarget, status: int, size: int) -> None:
+    answers = [json_error(status)]
+    relay = Relay(
+        gcs,
+        meddle=lambda request: answers.pop() if request.method == "POST" and answers else None,
+    )
+    with relayed(gcs, relay) as storage:
+        assert storage.put("key", _BIG[:size]) == size
+    assert gcs.raw.get("key") == _BIG[:size]
+
+
+def test_a_bucket_that_is_gone_in_the_middle_is_named(gcs: StorageTarget) -> None:
+    gone = threading.Event()
+    relay = Relay(gcs, meddle=lambda _: json_error(404) if gone.is_set() else None)
+    with relayed(gcs, relay) as storage:
+        storage.put("key", b"x")
+        gone.set()
+        with pytest.raises(StoreNotFoundError, match="no bucket"):
+            storage.put("key", _BIG)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_server_that_is_busy_when_it_is_asked_how_far_it_came_is_asked_again(gcs: StorageTarget, status: int) -> None:
+    fails = {1, 2}
+    counted = itertools.count()
+    relay = Relay(
+        gcs,
+        meddle=lambda request: json_error(status) if is_part(request) and next(counted) in fails else None,
+    )
+    with relayed(gcs, relay) as storage:
+        assert storage.put("key", iter([_BIG])) == len(_BIG)
+    assert gcs.raw.get("key") == _BIG
+    assert relay.requests.count("POST") == 1
+
+
+@pytest.mark.parametrize("stored", ["", "bytes=0-1048575", "bytes=0-99999999999", "nonsense"])
+def test_an_upload_of_which_the_server_has_lost_bytes_starts_again(gcs: StorageTarget, stored: str) -> None:
+    counted = itertools.count()
+
+    def afterwards(request: ScriptedRequest, answer: ScriptedAnswer) -> ScriptedAnswer:
+        if is_part(request) and next(counted) == 1:
+            return ScriptedAnswer(308, headers={"Range": stored} if stored else {})
+        return answer
+
+    relay = Relay(gcs, afterwards=afterwards)
+    with relayed(gcs, relay) as storage:
+        assert storage.put("key", _BIG) == len(_BIG)
+    assert gcs.raw.get("key") == _BIG
+    assert relay.requests.count("POST") == 2
+
+
+def test_an_upload_is_not_done_before_the_server_says_so(gcs: StorageTarget) -> None:
+    """It has all bytes, and says that it waits for more."""
+    last = f"PUT bytes {2 * _PIECE}-{len(_BIG) - 1}/{len(_BIG)}"
+
+    def afterwards(_: ScriptedRequest, answer: ScriptedAnswer) -> ScriptedAnswer:
+        whole = {"Range": f"bytes=0-{len(_BIG) - 1}"}
+        return ScriptedAnswer(308, headers=whole) if relay.requests[-1] == last else answer
+
+    relay = Relay(gcs, afterwards=afterwards)
+    with relayed(gcs, relay) as storage:
+        assert storage.put("key", _BIG) == len(_BIG)
+    assert gcs.raw.get("key") == _BIG
+    assert relay.requests[-2:] == [last, f"PUT bytes */{len(_BIG)}"]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_an_upload_that_the_server_has_finished_too_early_starts_again(gcs: StorageTarget, number: int) -> None:
+    """As fake-gcs-server does when it is asked how far an upload came."""
+    counted = itertools.count()
+
+    def meddle(request: ScriptedRequest) -> ScriptedAnswer | None:
+        early = is_part(request) and next(counted) == number
+        return ScriptedAnswer(200, json.dumps({"size": str(_PIECE)}).encode()) if early else None
+
+    relay = Relay(gcs, meddle=meddle)
+    with relayed(gcs, relay) as storage:
+        assert storage.put("key", _BIG) == len(_BIG)
+    assert gcs.raw.get("key") == _BIG
+    assert relay.requests.count("POST") == 2
+
+
+def test_a_server_that_takes_nothing_more_after_a_failure_is_given_up() -> None:
+    counted = itertools.count()
+
+    def server(request: ScriptedRequest) -> ScriptedAnswer:
+        if request.method == "POST":
+            return ScriptedAnswer(200, headers={"Location": f"http://{request.headers['Host']}/upload?id=1"})
+        return ScriptedAnswer(503) if next(counted) == 0 else ScriptedAnswer(308)
+
+    with scripted_server(server) as endpoint, pytest.raises(StorageError, match="0 bytes"):
+        opened(endpoint).put("key", bytes(_PIECE + 1))
+
+
+def test_a_session_without_an_address_is_an_error() -> None:
+    with scripted_server(lambda _: ScriptedAnswer(200)) as endpoint, pytest.raises(StorageError, match="Location"):
+        opened(endpoint).put("key", bytes(_PIECE + 1))
