@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.auth.credentials import Credentials
+from google.auth.exceptions import RefreshError, TransportError
+from typing_extensions import override
 
 from statevault.errors import (
     InvalidNameError,
@@ -234,10 +237,76 @@ def test_a_server_that_does_not_answer_is_a_timeout() -> None:
         never.set()
 
 
-def test_a_token_that_is_no_token_is_an_option_error(tmp_path: Path) -> None:
-    (tmp_path / "token.json").write_text("{}")
-    with pytest.raises(StorageOptionError, match="GOOGLE_APPLICATION_CREDENTIALS"):
-        open_storage("gs://bucket", {"token": str(tmp_path / "token.json")})
+_UNUSABLE_KEYS: dict[str, tuple[bytes | None, str]] = {
+    "missing": (None, "which is not there"),
+    "missing.json": (None, "which is not there"),
+    "empty": (b"", "which holds no JSON"),
+    "text": (b"hello", "which holds no JSON"),
+    "binary": (b"\xff\xfe\x00", "which holds no JSON"),
+    "list.json": (b"[]", "which holds JSON, but no key"),
+    "text.json": (b'"ya29.token"', "which holds JSON, but no key"),
+}
+
+
+@pytest.mark.parametrize("name", _UNUSABLE_KEYS)
+@pytest.mark.parametrize("given", ["token", "GOOGLE_APPLICATION_CREDENTIALS"])
+def test_a_key_file_that_is_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, given: str
+) -> None:
+    content, reason = _UNUSABLE_KEYS[name]
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    if given != "token":
+        monkeypatch.setenv(given, str(tmp_path / name))
+    with pytest.raises(StorageOptionError, match=reason) as caught:
+        open_storage("gs://bucket", {"token": str(tmp_path / name)} if given == "token" else {})
+    assert f"{given} of gs://bucket names {tmp_path / name}, " in str(caught.value)
+
+
+def test_a_folder_and_a_pipe_are_no_key_files(tmp_path: Path) -> None:
+    with pytest.raises(StorageOptionError, match="is a folder"):
+        open_storage("gs://bucket", {"token": str(tmp_path)})
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageOptionError, match="is no file"):
+        open_storage("gs://bucket", {"token": str(tmp_path / "pipe")})
+
+
+@pytest.mark.parametrize("path", ["keys/agent", "~/key.json", "agent.json", "./agent", "agent.txt"])
+def test_a_path_of_no_file_is_not_taken_for_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StorageOptionError, match="token of gs://bucket names .* not there"):
+        open_storage("gs://bucket", {"token": path})
+
+
+@pytest.mark.parametrize("token", ["ya29." + "a" * 400, "ya29.a/b", "1/abcdef", "a" * 5000])
+def test_a_token_is_not_taken_for_a_path(token: str) -> None:
+    open_storage("gs://bucket", {"token": token}).close()
+
+
+def test_what_may_be_a_token_is_not_repeated() -> None:
+    with pytest.raises(StorageOptionError, match="names a file, which is not there") as caught:
+        open_storage("gs://bucket", {"token": "eyJ0eXAi/c2VjcmV0"})
+    assert "c2VjcmV0" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ({}, "lacks client_id, client_secret, refresh_token"),
+        ({"client_id": "a", "client_secret": "b"}, "lacks refresh_token"),
+        ({"type": "external_account"}, "GOOGLE_APPLICATION_CREDENTIALS"),
+        ({"type": "service_account", "private_key": "very secret"}, "missing fields client_email, token_uri"),
+        ({"private_key": "very secret", "client_email": "a@b", "token_uri": "http://c"}, "PEM"),
+        ({"private_key": 5, "client_email": 6, "token_uri": 7}, "no usable key"),
+    ],
+)
+def test_a_key_that_is_none_is_an_option_error(tmp_path: Path, key: dict[str, Any], reason: str) -> None:
+    (tmp_path / "key.json").write_text(json.dumps(key))
+    for given in (key, str(tmp_path / "key.json")):
+        with pytest.raises(StorageOptionError, match=reason) as caught:
+            open_storage("gs://bucket", {"token": given})
+        assert "very secret" not in str(caught.value)
+        assert "key.json" in str(caught.value) or given is key
 
 
 def test_a_url_without_bucket_is_refused() -> None:
@@ -486,3 +555,117 @@ def test_a_server_that_takes_nothing_more_after_a_failure_is_given_up() -> None:
 def test_a_session_without_an_address_is_an_error() -> None:
     with scripted_server(lambda _: ScriptedAnswer(200)) as endpoint, pytest.raises(StorageError, match="Location"):
         opened(endpoint).put("key", bytes(_PIECE + 1))
+
+
+_REMOVED = RefreshError("the account was removed")  # type: ignore[no-untyped-call]
+
+
+class Renewable(Credentials):
+    """Credentials whose tokens are ``token-1``, ``token-2``, …
+
+    Args:
+        most: How many of them there are.
+    """
+
+    def __init__(self, most: int = 1000) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.given = 0
+        self._most = most
+
+    @override
+    def refresh(self, request: object) -> None:
+        if self.given >= self._most:
+            raise _REMOVED
+        self.given += 1
+        self.token = f"token-{self.given}"
+
+
+def bearer(request: ScriptedRequest) -> str:
+    return next(value for name, value in request.headers.items() if name.lower() == "authorization")
+
+
+def refused_once(number: int) -> Callable[[ScriptedRequest], ScriptedAnswer | None]:
+    """Refuse the token of the request with this number from there on."""
+    counted = itertools.count()
+    refused: set[str] = set()
+
+    def meddle(request: ScriptedRequest) -> ScriptedAnswer | None:
+        if next(counted) == number:
+            refused.add(bearer(request))
+        return json_error(401, "authError") if bearer(request) in refused else None
+
+    return meddle
+
+
+def upload(storage: Storage) -> None:
+    assert storage.put("key", iter([_BIG])) == len(_BIG)
+    assert storage.put("small", b"x") == 1
+
+
+def read(storage: Storage) -> None:
+    assert storage.get("there") == b"hello"
+    assert storage.get("there", 1, 3) == b"el"
+    assert storage.head("there").size == 5
+    assert [info.key for info in storage.list()] == ["there"]
+
+
+def clear(storage: Storage) -> None:
+    storage.delete(["there", "missing", "another"])
+    assert list(storage.list()) == []
+
+
+@pytest.mark.parametrize(("call", "requests"), [(upload, 5), (read, 4), (clear, 4)])
+def test_a_token_that_is_refused_in_the_middle_is_renewed_once(
+    gcs: StorageTarget, call: Callable[[Storage], None], requests: int
+) -> None:
+    for number in range(requests):
+        open_storage(gcs.url, gcs.storage_options).delete(gcs.raw.keys())
+        gcs.raw.put("there", b"hello")
+        relay = Relay(gcs, meddle=refused_once(number))
+        credentials = Renewable()
+        with relayed(gcs, relay, token=credentials) as storage:
+            call(storage)
+        assert credentials.given == 2
+        # Requests for deletions are made at the same time: more than one may have had the old token.
+        assert len(relay.requests) == requests + 1 if call is not clear else len(relay.requests) > requests
+    assert call is not upload or gcs.raw.get("key") == _BIG
+
+
+@pytest.mark.parametrize("renewable", [True, False])
+def test_a_token_that_is_refused_for_good_is_an_access_error(*, renewable: bool) -> None:
+    asked = []
+
+    def server(request: ScriptedRequest) -> ScriptedAnswer:
+        asked.append(bearer(request))
+        return json_error(401, "authError")
+
+    credentials = Renewable(1000 if renewable else 1)
+    with scripted_server(server) as endpoint:
+        storage = open_storage("gs://bucket/root", {"endpoint_url": endpoint, "token": credentials}, retry=_AT_ONCE)
+        for call in (lambda: storage.get("key"), lambda: storage.put("key", b"x"), lambda: storage.delete(["key"])):
+            asked.clear()
+            with pytest.raises(StorageAccessError, match="as told.*GOOGLE_APPLICATION_CREDENTIALS"):
+                call()
+            assert len(asked) == 2
+
+
+def test_a_token_server_that_is_busy_is_asked_again(gcs: StorageTarget) -> None:
+    gcs.raw.put("key", b"hello")
+    failures: list[Exception] = [
+        RefreshError("busy", retryable=True),  # type: ignore[no-untyped-call]
+        TransportError("no connection"),  # type: ignore[no-untyped-call]
+    ]
+
+    class Busy(Renewable):
+        @override
+        def refresh(self, request: object) -> None:
+            if failures:
+                raise failures.pop()
+            super().refresh(request)
+
+    with scripted_server(Relay(gcs, meddle=refused_once(0))) as endpoint:
+        options = {"endpoint_url": endpoint, "token": Busy()}
+        with pytest.raises(StorageUnreachableError) as caught:
+            open_storage(gcs.url, options, retry=None).get("key")
+        assert caught.value.transient
+        assert open_storage(gcs.url, options, retry=_AT_ONCE).get("key") == b"hello"

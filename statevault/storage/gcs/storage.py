@@ -148,25 +148,25 @@ class GcsStorage(Storage):
             return
         slots = asyncio.Semaphore(_PARALLEL_DELETES)
 
-        async def delete_one(filesystem: Any, key: str) -> StorageError | None:
+        async def delete_one(filesystem: Any, key: str) -> None:
             async with slots:
-                try:
-                    await Request("DELETE", paths[key]).send(filesystem, self._silence_s)
-                except Exception as error:  # noqa: BLE001 - looked at below, after the others had their turn
-                    failure = self._failure(error, f"Can't delete {key} in {self.url}", key)
-                    return None if isinstance(failure, ObjectNotFoundError) else failure
-            return None
+                await Request("DELETE", paths[key]).send(filesystem, self._silence_s)
+
+        current = next(iter(paths))
+
+        def failure(error: BaseException) -> StorageError:
+            return self._failure(error, f"Can't delete {current} in {self.url}", current)
 
         async def delete_all(filesystem: Any) -> None:
-            for failure in await asyncio.gather(*(delete_one(filesystem, key) for key in paths)):
-                if failure is not None:
-                    raise failure
+            nonlocal current
+            # After an error the others have their turn as well.
+            results = await asyncio.gather(*(delete_one(filesystem, key) for key in paths), return_exceptions=True)
+            for key, error in zip(paths, results, strict=True):
+                current = key
+                if error is not None and not isinstance(failure(error), ObjectNotFoundError):
+                    raise error
 
-        first = next(iter(paths))
-        self._client.run(
-            lambda filesystem: sync(filesystem.loop, delete_all, filesystem),
-            translate=lambda error: self._translated(error, f"Can't delete {first} in {self.url}", first),
-        )
+        self._client.run(lambda filesystem: sync(filesystem.loop, delete_all, filesystem), translate=failure)
 
     @override
     def path(self, key: str = "") -> UPath:
