@@ -10,6 +10,10 @@ import signal
 import sys
 from types import FrameType
 
+from typing_extensions import override
+
+from statevault.format.plain_text import plain
+
 __all__ = ["main"]
 
 _logger = logging.getLogger(__name__)
@@ -26,6 +30,9 @@ def main() -> None:
         signal.signal(signal.SIGTERM, _end)
     # What fails while a filesystem of fsspec is thrown away, after its error was told, is none of the user's business.
     sys.unraisablehook = lambda failure: _logger.debug("%s: %r", failure.err_msg, failure.exc_value)
+    if logging.lastResort is not None:
+        # Warnings repeat names that anybody may have written.
+        logging.lastResort.setFormatter(_PlainFormatter())
     try:
         from statevault.cli.app import app  # noqa: PLC0415 - typer and rich are an extra
     except ModuleNotFoundError as error:
@@ -33,6 +40,12 @@ def main() -> None:
             raise
         sys.exit(f'statevault: the command line needs {error.name}: pip install "statevault[cli]"')
     app(prog_name="statevault")
+
+
+class _PlainFormatter(logging.Formatter):
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(plain, super().format(record).split("\n")))
 
 
 def _end(number: int, frame: FrameType | None) -> None:

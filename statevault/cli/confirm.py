@@ -7,6 +7,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from statevault.cli.output import plain
+
 __all__ = ["Yes", "confirm", "refuse_unasked"]
 
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")]
@@ -29,7 +31,7 @@ def confirm(question: str, *, yes: bool) -> None:
         typer.Exit: The answer is no, or Ctrl-C.
     """
     try:
-        agreed = yes or typer.confirm(question, default=False, err=True)
+        agreed = yes or typer.confirm(plain(question), default=False, err=True)
     except typer.Abort:
         raise typer.Exit(130) from None
     if not agreed:

@@ -121,7 +121,7 @@ def _print(report: CopyReport, *, left: int, as_json: bool) -> None:
         what = state.error or size(state.size)
         if state.outcome == "copied":
             what += f", {size(state.uploaded)} uploaded"
-        console.print(Text.assemble((label, style), name, (plain(f"  {what}"), "dim")), soft_wrap=True)
+        console.print(Text.assemble((label, style), plain(name), (plain(f"  {what}"), "dim")), soft_wrap=True)
     failed = len(report.damaged) + len(report.pruned) + max(0, left)
     console.print(
         f"{len(report.copied)} copied ({size(report.uploaded)} uploaded), {len(report.present)} there already, "

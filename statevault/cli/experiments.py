@@ -92,7 +92,7 @@ class ExperimentView:
             done = 0 if trial.iteration is None else trial.iteration + 1
             how = "complete" if trial.is_complete else "claimed" if trial.is_claimed else ""
             table.add_row(
-                trial.name,
+                plain(trial.name),
                 Text(plain(entry.name)),
                 f"{done}/{entry.iterations}",
                 str(trial.checkpoints),

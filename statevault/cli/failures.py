@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
 
-from statevault.cli.output import plain
+from statevault.cli.output import plain, plain_json
 from statevault.errors import (
     ComponentNotFoundError,
     CorruptStateError,
@@ -70,7 +69,8 @@ def exit_code(error: BaseException) -> int:
 
 def print_error(kind: str, message: str, code: int) -> None:
     """Print an error as JSON, on stderr."""
-    typer.echo(json.dumps({"error": {"kind": kind, "message": message, "exit_code": code}}), err=True)
+    error = {"kind": kind, "message": message, "exit_code": code}
+    typer.echo(plain_json({"error": error}, ascii_only=True), err=True)
 
 
 @contextmanager

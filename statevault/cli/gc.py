@@ -10,7 +10,7 @@ import typer
 
 from statevault.cli.failures import reported
 from statevault.cli.options import AsJson, StorageOptions, StoreArgument, opened
-from statevault.cli.output import console, counted, print_json, size
+from statevault.cli.output import console, counted, plain, print_json, size
 from statevault.cli.quantities import parsed_duration
 
 __all__ = ["gc"]
@@ -44,7 +44,7 @@ def gc(
             return
         would = "would be" if dry_run else "was"
         for name in result.given_up:
-            console.print(f"{name}: its save did not end, and {would} given up.", soft_wrap=True)
+            console.print(f"{plain(name)}: its save did not end, and {would} given up.", soft_wrap=True)
         found = f"{counted(result.objects, 'object')} of {size(result.freed)}, {counted(result.records, 'old record')}"
         uploads = counted(result.uploads, "unfinished upload")
         console.print(

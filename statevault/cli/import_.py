@@ -10,7 +10,7 @@ import typer
 from statevault.cli.failures import reported
 from statevault.cli.options import AsJson, StorageOptions, StoreArgument, parsed_storage_options
 from statevault.cli.other_folders import refuse_other_folder
-from statevault.cli.output import console, print_json, size
+from statevault.cli.output import console, plain, print_json, size
 from statevault.state_persistence import StateStore
 
 __all__ = ["import_"]
@@ -38,6 +38,6 @@ def import_(
         if as_json:
             print_json({"state": path.name, "files": len(files), "size": total, "pickles": pickles})
             return
-        console.print(f"{folder} is now {path.name}: {len(files)} files, {size(total)}", soft_wrap=True)
+        console.print(f"{plain(str(folder))} is now {path.name}: {len(files)} files, {size(total)}", soft_wrap=True)
         if any(file.needs_allow_pickle for file in files):
             console.print("It holds pickles: a store loads all of it only with allow_pickle=True.", soft_wrap=True)

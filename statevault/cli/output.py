@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
+from statevault.format.plain_text import plain, plain_json
 from statevault.state_persistence import StateInfo
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "duration",
     "is_wide",
     "plain",
+    "plain_json",
     "print_json",
     "progress",
     "size",
@@ -36,8 +37,6 @@ __all__ = [
 
 _WIDTH_OF_A_FILE = 200
 _WIDE = 110
-# Control characters, and those that change the direction of writing.
-_UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
 
 console = Console(markup=False, width=None if Console().is_terminal else _WIDTH_OF_A_FILE)
 """stdout. Where it is a file or a pipe nothing is cut to the width of a terminal."""
@@ -80,16 +79,11 @@ def when(moment: datetime) -> str:
         return moment.isoformat()  # at the edge of the calendar
 
 
-def plain(text: str) -> str:
-    """Text of a store, which anybody may have written, without what could drive a terminal: escapes made visible."""
-    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
-
-
 def print_json(value: Any) -> None:
     """Print a value as JSON, on stdout."""
     encoding = getattr(sys.stdout, "encoding", None) or ""
     # Escapes of JSON where letters can't be written: what the stream would put in their place is not JSON.
-    typer.echo(json.dumps(value, indent=2, ensure_ascii="utf" not in encoding.lower()))
+    typer.echo(plain_json(value, indent=2, ascii_only="utf" not in encoding.lower()))
 
 
 def state_as_json(info: StateInfo, pins: Sequence[str]) -> dict[str, Any]:
@@ -139,7 +133,7 @@ def states_table(
         table.add_column("pins", overflow="fold")
     table.add_column("metadata", overflow="fold")
     for info in infos:
-        cells: list[str | Text] = [str(info.sequence), info.name]
+        cells: list[str | Text] = [str(info.sequence), plain(info.name)]
         cells += [when(info.created_at)] if wide else []
         cells += [str(info.files)] if wide or not pinned else []
         cells += [size(info.size)]

@@ -16,7 +16,7 @@ import typer
 
 from statevault.cli.failures import reported
 from statevault.cli.options import AsJson, StateArgument, StorageOptions, StoreArgument, opened, own_name
-from statevault.cli.output import console, print_json, progress, size
+from statevault.cli.output import console, plain, print_json, progress, size
 from statevault.errors import StateExistsError, StateNotFoundError, StateVaultError
 from statevault.format.manifest import FileEntry
 from statevault.state_persistence.restore.download import StateReader
@@ -87,7 +87,9 @@ def export(
         if as_json:
             print_json({"state": reader.record.state, "folder": str(folder), "files": len(files), "size": total})
         else:
-            console.print(f"{reader.record.state} is in {folder}: {len(files)} files, {size(total)}", soft_wrap=True)
+            console.print(
+                f"{reader.record.state} is in {plain(str(folder))}: {len(files)} files, {size(total)}", soft_wrap=True
+            )
 
 
 @contextmanager

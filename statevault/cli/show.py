@@ -33,7 +33,7 @@ def ls(url: StoreArgument, storage_option: StorageOptions = None, as_json: AsJso
         elif infos:
             console.print(states_table(infos, pins=pins))
         else:
-            console.print(f"No states in {store.url}.")
+            console.print(f"No states in {plain(store.url)}.")
 
 
 def show(

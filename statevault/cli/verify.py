@@ -98,9 +98,11 @@ def _result(
 def _print(result: dict[str, Any]) -> None:
     if result["error"] is None:
         what = f"{result['files']} files, {size(result['size'])}"
-        console.print(Text.assemble(("ok       ", "green"), result["state"], (f"  {what}", "dim")), soft_wrap=True)
+        console.print(
+            Text.assemble(("ok       ", "green"), plain(result["state"]), (f"  {what}", "dim")), soft_wrap=True
+        )
     else:
         label = f"{result['outcome'].upper():<9}"
         console.print(
-            Text.assemble((label, "bold red"), result["state"], plain(f"  {result['error']}")), soft_wrap=True
+            Text.assemble((label, "bold red"), plain(result["state"]), plain(f"  {result['error']}")), soft_wrap=True
         )

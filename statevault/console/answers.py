@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from statevault.console.views import ErrorView
+from statevault.format.plain_text import plain_json
 
 __all__ = ["answer", "failure", "on_http_exception", "on_unexpected"]
 
@@ -19,7 +20,12 @@ _CODES = {404: ("not_found", "there is no such endpoint; see /api/openapi.json")
 def answer(view: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A view as JSON."""
     # What was true a moment ago must not be taken for what is.
-    return JSONResponse(view.model_dump(mode="json"), status, {"Cache-Control": "no-store", **(headers or {})})
+    return Response(
+        plain_json(view.model_dump(mode="json")),
+        status,
+        {"Cache-Control": "no-store", **(headers or {})},
+        media_type="application/json",
+    )
 
 
 def failure(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -11,6 +11,7 @@ from statevault.console.client import WebApiClient
 from statevault.console.errors import WebApiError, WebApiUnreachableError
 from statevault.console.views import SaveView, SystemView
 from statevault.errors import InvalidNameError, StateVaultError
+from statevault.format.plain_text import plain
 
 __all__ = ["Console"]
 
@@ -61,7 +62,7 @@ class Console(cmd.Cmd):
             return
         if save.status == "failed":
             raise WebApiError(_save_text(save), code="save_failed")
-        self._print(_save_text(save))
+        self._print(plain(_save_text(save)))
 
     def do_shutdown(self, _line: str) -> None:
         """shutdown: save the final state and end the system; asks before."""
@@ -98,9 +99,9 @@ class Console(cmd.Cmd):
         except (StateVaultError, TimeoutError) as error:
             self.failure = self.failure or error
             if self._is_typed:
-                self._print(str(error))
+                self._print(plain(str(error)))
                 return False
-            print(f"statevault: {error}", file=sys.stderr)  # noqa: T201 - the console's output
+            print(f"statevault: {plain(str(error))}", file=sys.stderr)  # noqa: T201 - the console's output
             return isinstance(error, WebApiUnreachableError)
         return False
 
@@ -142,7 +143,7 @@ class Console(cmd.Cmd):
             status = "offline"
         except WebApiError as error:
             status = error.code or "refused"
-        self.prompt = f"statevault ({status})> "
+        self.prompt = f"statevault ({plain(status)})> "
 
     def _print(self, text: str) -> None:
         self.stdout.write(f"{text}\n")
@@ -160,7 +161,7 @@ def _system_text(system: SystemView) -> str:
     ]
     if system.last_pause_error:
         lines.append(f"pauses  {system.pause_timeouts} given up, the last one because {system.last_pause_error}")
-    return "\n".join(lines)
+    return "\n".join(map(plain, lines))
 
 
 def _save_text(save: SaveView) -> str:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from statevault.format.plain_text import plain
+
 __all__ = ["loading_bar"]
 
 _WORTH_A_BAR = 10**9
@@ -33,5 +35,6 @@ def loading_bar(label: str, size: int, *, steps: int) -> Iterator[Callable[[], N
         yield lambda: None
         return
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, total=steps)
+        # What stands in brackets is not markup.
+        task = progress.add_task(plain(label).replace("[", "\\["), total=steps)
         yield lambda: progress.advance(task)

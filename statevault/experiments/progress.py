@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from statevault.errors import MissingExtraError
 from statevault.experiments.trial_run import TrialId, Watch
+from statevault.format.plain_text import plain
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -139,7 +140,7 @@ def _in_bars(counts: TrialCounts, progress: Progress) -> Callable[[], Any]:
         whole = progress.add_task(f"{len(counts.names)} algorithms", total=sum(map(counts.total, algorithms)))
         return lambda: progress.update(whole, completed=sum(map(counts.done, algorithms)))
     bars = [
-        progress.add_task(name.replace("[", "\\["), total=counts.total(index), completed=counts.done(index))
+        progress.add_task(plain(name).replace("[", "\\["), total=counts.total(index), completed=counts.done(index))
         for index, name in enumerate(counts.names)
     ]
 
@@ -153,6 +154,6 @@ def _in_bars(counts: TrialCounts, progress: Progress) -> Callable[[], Any]:
 def _in_the_log(counts: TrialCounts) -> Callable[[], Any]:
     def show() -> None:
         for index, name in enumerate(counts.names):
-            _logger.info("%s: %d of %d iterations", name, counts.done(index), counts.total(index))
+            _logger.info("%s: %d of %d iterations", plain(name), counts.done(index), counts.total(index))
 
     return show

@@ -9,11 +9,21 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+)
 
 from statevault.errors import FormatError, UnsupportedVersionError
 from statevault.format.keys import MAX_SEQUENCE
 from statevault.format.names import check_component_name, check_pin_name, check_state_name
+from statevault.format.plain_text import finite
 
 __all__ = [
     "FORMAT_VERSION",
@@ -138,6 +148,7 @@ class CommitRecord(Record):
 
     Attributes:
         reuses: The other states in whose folders some of its objects lie.
+        metadata: Numbers in it that JSON has not, which only others write, are read as None.
     """
 
     kind: ClassVar[str] = "commit marker"
@@ -152,7 +163,7 @@ class CommitRecord(Record):
     stored_size: Size
     new_size: Size
     components: list[ComponentName]
-    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    metadata: Annotated[dict[str, JsonValue], BeforeValidator(finite)] = Field(default_factory=dict)
     manifest: ManifestRef
 
 

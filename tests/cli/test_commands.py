@@ -12,12 +12,13 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from statevault.state_persistence import StateStore
 from statevault.state_persistence.restore.download import StateReader
-from tests.cli.run import invoked, option_arguments, statevault
+from tests.cli.run import in_a_terminal, invoked, option_arguments, statevault
 from tests.servers import StorageTarget
 from tests.state_persistence.components import Folder, some_files
 
@@ -282,6 +283,74 @@ def test_what_stands_in_metadata_cannot_drive_the_terminal_or_break_the_list(tmp
         assert "[/data/run1] [red]x" in run.out
         assert "\x1b" not in run.out
         assert "\\x1b[2J" in run.out
+
+
+_HOSTILE = "\x1b[2J\x9b31m\x7f\u202etxt.exe\u2066\u200b\u200e\u061c\u2028\u2029\ufeff"
+
+
+def not_json(constant: str) -> Any:
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def hostile_store(tmp_path: Path) -> str:
+    """A store with a marker that somebody has written by hand."""
+    with StateStore(tmp_path / "states") as store:
+        store.register("notes", Folder({f"a\x9b\u202e\u2028b{number}": b"x" for number in range(2)}))
+        store.save_state(name="a.state")
+    (marker,) = (tmp_path / "states" / "_vault" / "commits").iterdir()
+    record = json.loads(marker.read_bytes())
+    record["writer"] = _HOSTILE
+    record["metadata"] = {_HOSTILE: _HOSTILE, "loss": float("nan"), "best": [float("inf"), {"worst": -float("inf")}]}
+    marker.write_text(json.dumps(record, ensure_ascii=False))
+    return str(tmp_path / "states")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ls", "STORE"],
+        ["show", "STORE"],
+        ["verify", "STORE"],
+        ["cp", "STORE", "COPY"],
+        ["prune", "STORE", "--keep-last", "1", "--dry-run"],
+        ["prune", "STORE", "--keep-best", "1", "--metric", "loss", "--dry-run"],
+        ["gc", "STORE", "--dry-run"],
+        ["doctor", "STORE"],
+        ["cat", "STORE", "a.state", _HOSTILE],
+        ["export", "STORE", "a.state", "OUT"],
+        ["export", "STORE", "a.state", "OUT", "-c", _HOSTILE],
+        ["rm", "STORE", _HOSTILE, "--yes"],
+        ["pin", "STORE", "a.state", "--name", _HOSTILE],
+        ["ls", "s3://bucket/" + _HOSTILE.replace("\x1b", "")],
+        ["ls", "STORE" + _HOSTILE],
+    ],
+    ids=lambda arguments: ascii(" ".join(arguments)),
+)
+def test_nothing_in_a_store_drives_a_terminal_and_json_is_json(tmp_path: Path, arguments: list[str]) -> None:
+    url = hostile_store(tmp_path)
+    places = {"STORE": url, "COPY": str(tmp_path / f"copy{_HOSTILE}"), "OUT": str(tmp_path / f"out{_HOSTILE}")}
+    for name, place in places.items():
+        arguments = [argument.replace(name, place) for argument in arguments]
+    for run in (invoked(*arguments), invoked(*arguments, "--json")):
+        for text in (run.out, run.err):
+            assert text.replace("\n", "").replace("\u2192", "").isprintable(), ascii(text)
+    if run.out:
+        json.loads(run.out, parse_constant=not_json)
+    if run.err:
+        assert set(json.loads(run.err, parse_constant=not_json)) == {"error"}
+
+
+def test_numbers_that_json_has_not_are_null(tmp_path: Path) -> None:
+    (state,) = invoked("ls", hostile_store(tmp_path), "--json").json
+    assert state["metadata"] == {_HOSTILE: _HOSTILE, "loss": None, "best": [None, {"worst": None}]}
+    assert state["writer"] == _HOSTILE
+
+
+def test_in_a_terminal_nothing_is_hidden_either(tmp_path: Path) -> None:
+    shown = in_a_terminal("show", hostile_store(tmp_path), columns=200).out
+    assert shown.replace("\n", "").isprintable()
+    assert "a\\x9b\\u202e\\u2028b1" in shown
+    assert "\\x1b[2J\\x9b31m\\x7f\\u202etxt.exe\\u2066\\u200b\\u200e\\u061c\\u2028\\u2029\\ufeff" in shown
 
 
 def test_a_damaged_state_leaves_no_partial_export(store: Path, tmp_path: Path) -> None:

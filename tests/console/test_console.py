@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import os
 import pty
 import re
@@ -280,6 +281,16 @@ def test_where_something_else_answers_it_says_so_and_fails(answer: bytes, code: 
     assert found == code
     assert f"http://localhost:{port}" in error
     assert told in error
+
+
+def test_what_a_system_says_does_not_drive_the_terminal() -> None:
+    hostile = json.dumps({"error": "\x1b[2J\x9b31m\u202e\u2028", "code": "\x1b]0;title\x07"}).encode()
+    refusal = b"HTTP/1.1 503 Busy\r\nContent-Length: %d\r\n\r\n%s" % (len(hostile), hostile)
+    with answering(ACTIVE, refusal, refusal, refusal, refusal) as port:
+        _, out, errors = typed(port, "pause\nstatus\n")
+    for text in (out, *errors):
+        assert text.replace("\n", "").isprintable(), ascii(text)
+    assert "\\x1b[2J\\x9b31m\\u202e" in "".join(errors)
 
 
 def test_a_system_that_is_lost_on_the_way_ends_it_with_an_error() -> None:

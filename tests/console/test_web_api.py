@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -19,6 +21,8 @@ from statevault.console import (
     WebApiUnreachableError,
     web_api,
 )
+from statevault.console.answers import answer
+from statevault.console.views import ErrorView
 from statevault.state_persistence import StateStore
 from statevault.threads import TickStatistics
 from tests.console.running import LIMIT_S, Launched, launched, until
@@ -102,6 +106,14 @@ def test_a_save_that_fails_says_why_and_the_next_one_works(tmp_path: Path) -> No
         assert "the pen is broken" in (view.last_error or "")
         system.parts.agent.broken_pen = False
         assert system.client.wait_for_save(system.client.save().id, timeout=LIMIT_S).status == "committed"
+
+
+def test_what_an_error_says_is_always_json(tmp_path: Path) -> None:
+    """The name of a file that is not Unicode, and what would drive the terminal of whoever reads the answer."""
+    hostile = os.fsdecode(b"caf\xe9") + " \x1b[2J \x9b31m \u202e\u2028"
+    body = bytes(answer(ErrorView(error=hostile, code="broken")).body)
+    assert json.loads(body)["error"] == hostile
+    assert body.decode().isprintable()
 
 
 def test_a_publish_that_fails_is_told_as_well(tmp_path: Path) -> None:

@@ -521,3 +521,20 @@ run_experiment(CheckpointManager(sys.argv[1]), learners(), Problem(), 2)
     assert done.returncode == 0, shown
     assert "slow" in shown
     assert "14/14" in shown
+
+
+def test_a_name_does_not_drive_the_terminal_through_its_bar() -> None:
+    code = r"""
+from statevault.experiments.progress import TrialCounts, shown
+with shown(TrialCounts(["[red]\x1b[2J\x9b\u202e"], [1], 1), bars=True):
+    pass
+"""
+    master, slave = os.openpty()
+    environment = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run([sys.executable, "-c", code], stderr=slave, timeout=600, check=False, env=environment)
+    os.close(slave)
+    shown = os.read(master, 1 << 20).decode()
+    os.close(master)
+    assert done.returncode == 0, shown
+    assert r"[red]\x1b[2J\x9b\u202e" in shown
+    assert not {"\x9b", "\u202e"} & set(shown)

@@ -7,7 +7,6 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -80,7 +79,7 @@ def scripted_server(
             with contextlib.suppress(ConnectionError):
                 length = len(said.body) if said.announced is None else said.announced
                 headers = "".join(f"{name}: {value}\r\n" for name, value in said.headers.items())
-                status = f"HTTP/1.1 {said.status} {HTTPStatus(said.status).phrase}"
+                status = f"HTTP/1.1 {said.status} {self.responses.get(said.status, ('',))[0]}"
                 head = f"{status}\r\n{headers}Content-Length: {length}\r\n\r\n".encode()
                 self._send(head, said.drip if said.drips_head else None)
                 if self.command != "HEAD":

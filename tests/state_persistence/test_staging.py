@@ -58,6 +58,67 @@ def test_what_a_killed_process_left_is_swept_and_a_living_ones_is_not(tmp_path: 
     assert not held.parent.exists()
 
 
+def test_a_folder_without_a_lock_is_swept_if_its_process_is_gone(tmp_path: Path) -> None:
+    """Whoever cleans folders for temporary files may remove the lock of a living process."""
+    killed, left = holder(tmp_path)
+    living, held = holder(tmp_path)
+    older, earlier = tmp_path / "1-0123abcd", tmp_path / "99999-ffffffff"
+    for folder in (older, earlier):
+        folder.mkdir()
+        (folder / "half-written").write_bytes(b"x")
+    earlier.chmod(0o500)
+    try:
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        for path in (left, held):
+            path.parent.with_suffix(".lock").unlink()
+        staging = Staging(tmp_path)
+        mine = staging.make(tmp_path)
+        assert not any(folder.exists() for folder in (left.parent, older, earlier))
+        assert (held / "half-written").exists()
+        mine.parent.with_suffix(".lock").unlink()
+        other = Staging(tmp_path)
+        other.make(tmp_path)
+        assert mine.exists()
+        assert (held / "half-written").exists()
+        staging.close()
+        other.close()
+    finally:
+        for process in (killed, living):
+            process.kill()
+            process.communicate()
+    Staging(tmp_path).make(tmp_path)
+    assert not held.parent.exists()
+
+
+def test_what_is_no_staging_folder_is_not_swept(tmp_path: Path) -> None:
+    mine = tmp_path / "elsewhere"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("mine")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "1-0123abcd").symlink_to(mine)
+    (root / "2-0123abcd").write_text("a file")
+    (root / "3-0123abcd.old").mkdir()
+    (root / "notes").mkdir()
+    Staging(root).make(root)
+    assert (mine / "thesis.txt").exists()
+    assert {"1-0123abcd", "2-0123abcd", "3-0123abcd.old", "notes"} <= {path.name for path in root.iterdir()}
+
+
+def test_a_folder_is_swept_where_there_is_no_room_to_make_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fills it is perhaps what is left there."""
+    (root,) = Staging(tmp_path).roots(0)
+    killed, left = holder(root)
+    killed.kill()
+    killed.communicate()
+    monkeypatch.setattr("statevault.state_persistence.snapshot.staging._room", lambda _: 0 if left.exists() else 2**30)
+    assert Staging(tmp_path).roots(1000) == [root]
+    assert not left.parent.exists()
+
+
 def test_a_small_state_is_staged_in_memory(tmp_path: Path) -> None:
     root = Staging().roots(1000)[0]
     if Path("/dev/shm").is_dir():

@@ -205,7 +205,7 @@ def test_so_is_a_wrong_file(file: str, lines: str, names: str, tmp_path: Path, m
         ({"token": 5}, "token"),
         ({"token": {"a": 1}}, "token"),
         ({"token": "ya29.x\n"}, "token .* has a newline at its end"),
-        ({"token": "/nosuch/key.json"}, "token .* file that is not there"),
+        ({"token": "/nosuch/key.json"}, "token .* names /nosuch/key.json, which is not there"),
         ({"endpoint_url": "http://host:port"}, "endpoint_url .* can't be an endpoint"),
         ({"endpoint_url": f"{NOWHERE}\n"}, "endpoint_url .* has a newline at its end"),
     ],

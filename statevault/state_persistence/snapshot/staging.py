@@ -3,7 +3,8 @@
 Components read and write real files (those that hold large trees, stubs of them), so that a snapshot needs a folder. It
 lies in memory (tmpfs) when it fits, so that a snapshot costs no disk write, else on disk. Each process has folders of
 its own, held by a file lock that the kernel lets go of when the process dies however it dies: what a killed process
-left is swept by the next one, and what a living one holds is never touched.
+left is swept by the next one, and what a living one holds is never touched. Whoever cleans folders for temporary files
+may remove the lock's file, so the folder itself is locked as well, where its filesystem can do that (NFS can't).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _logger = logging.getLogger(__name__)
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the tmpfs of Linux; our folder in it is private (0700)
 _MARGIN = 64 * 1024**2
 _MODE_PRIVATE = 0o700
-_LOCK_NAME = re.compile(r"\d+-[0-9a-f]{8}\.lock")
+_FOLDER_NAME = re.compile(r"\d+-[0-9a-f]{8}")
 _UNKNOWN_SIZE = 1024**3
 _HELD_BESIDE_DISK = 64 * 1024**2
 _CGROUPS = (
@@ -46,8 +47,12 @@ _CGROUPS = (
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    lock: int
+    locks: tuple[int, ...]
     folder: Path
+
+    def close(self) -> None:
+        for lock in self.locks:
+            os.close(lock)
 
 
 class Staging:
@@ -60,6 +65,7 @@ class Staging:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._held: dict[Path, _Held] = {}
+        self._swept: set[Path] = set()
         # Of a store that nobody closes. At the end of the process others may still publish out of it.
         weakref.finalize(self, _release, self._held).atexit = False
         self._lock = threading.Lock()
@@ -90,6 +96,9 @@ class Staging:
             raise StagingSpaceError(
                 f"the staging folder {candidates[-1]} belongs to somebody else: name another with staging_dir="
             )
+        for root in usable:
+            # First of all: what is left there may be what fills it.
+            self._sweep_once(root)
         fitting = [root for root in usable if self._has_room(root, size, beside)]
         if not fitting:
             rooms = ", ".join(f"{_megabytes(_room(root))} in {root}" for root in candidates)
@@ -134,8 +143,8 @@ class Staging:
         self._lock = threading.Lock()
         self._memory = SnapshotMemory(_available_memory)
         for held in self._held.values():
-            # The parent's descriptor keeps the lock, and the folder is the parent's to remove.
-            os.close(held.lock)
+            # The parent's descriptors keep the locks, and the folder is the parent's to remove.
+            held.close()
         self._held.clear()
 
     def memory_to_receive(self, wanted: int) -> int:
@@ -162,9 +171,14 @@ class Staging:
         with self._lock:
             if root not in self._held:
                 _make_private(root)
-                DESCRIPTORS.instead(lambda: sweep(root))
+                self._sweep_once(root)
                 self._held[root] = DESCRIPTORS.instead(lambda: _hold(root))
             return self._held[root].folder
+
+    def _sweep_once(self, root: Path) -> None:
+        if root not in self._swept:
+            DESCRIPTORS.instead(lambda: sweep(root))
+            self._swept.add(root)
 
 
 # Weakly, so that each ends when its store does.
@@ -186,7 +200,7 @@ def _is_in_memory(path: Path) -> bool:
 def sweep(root: Path) -> None:
     """Remove the folders of processes that are gone."""
     for lock_path in root.glob("*.lock"):
-        if _LOCK_NAME.fullmatch(lock_path.name) is None:
+        if _FOLDER_NAME.fullmatch(lock_path.stem) is None:
             continue  # not made here
         try:
             lock = os.open(lock_path, os.O_RDWR | os.O_CLOEXEC)
@@ -204,6 +218,15 @@ def sweep(root: Path) -> None:
             _logger.info("Swept the staging folder of a process that is gone: %s", lock_path.with_suffix(""))
         finally:
             os.close(lock)
+    for folder in root.glob("*"):
+        # A folder is younger than its lock, so that one which is just being made has one.
+        if _FOLDER_NAME.fullmatch(folder.name) is None or folder.with_suffix(".lock").exists():
+            continue
+        with suppress(OSError):  # it is no folder, or gone, or its process lives
+            for lock in _lock_folder(folder):
+                _remove(folder)
+                _logger.info("Swept a staging folder whose lock and process are gone: %s", folder)
+                os.close(lock)
 
 
 def _hold(root: Path) -> _Held:
@@ -216,10 +239,35 @@ def _hold(root: Path) -> _Held:
             # A sweeper may have locked and removed the file between our open and our lock.
             if lock_path.stat().st_ino == os.fstat(lock).st_ino:
                 own.mkdir(mode=_MODE_PRIVATE)
-                return _Held(lock, own)
+                return _Held((lock, *_lock_folder(own)), own)
         except (BlockingIOError, FileNotFoundError):
             pass
+        except BaseException:
+            with suppress(OSError):
+                own.rmdir()
+            lock_path.unlink(missing_ok=True)
+            os.close(lock)
+            raise
         os.close(lock)
+
+
+def _lock_folder(folder: Path) -> tuple[int, ...]:
+    """Lock a folder itself; nothing where its filesystem does not lock folders.
+
+    Raises:
+        BlockingIOError: Another process has.
+        OSError: It is gone, or no folder.
+    """
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise
+    except OSError:
+        os.close(lock)
+        return ()
+    return (lock,)
 
 
 def _release(held: dict[Path, _Held]) -> None:
@@ -228,7 +276,7 @@ def _release(held: dict[Path, _Held]) -> None:
         _remove(own.folder)
         with suppress(FileNotFoundError):
             own.folder.with_suffix(".lock").unlink()
-        os.close(own.lock)
+        own.close()
 
 
 def _make_private(root: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,18 +14,25 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+import requests
 import yarl
 from fsspec.asyn import sync
+from google.auth.exceptions import GoogleAuthError
+from google.auth.transport.requests import Request as GoogleRequest
 from typing_extensions import override
 
 from statevault.storage.event_loop import event_loop
-from statevault.storage.gcs.errors import Refusal
+from statevault.storage.gcs.errors import Refusal, is_busy
+from statevault.storage.redaction import chain
 
 __all__ = ["Answer", "Request", "endpoint", "load_gcsfs", "make_filesystem", "token"]
+
+logger = logging.getLogger(__name__)
 
 _EXTENSIONS_SWITCH = "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"
 _CONNECT_TIMEOUT_S = 4.0
 _SLOWEST_BYTES_PER_S = 32 << 10
+_UNAUTHORIZED = 401
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,7 @@ class Request:
     body: bytes | None = None
 
     async def send(self, filesystem: Any, silence_s: float) -> Answer:
-        """Send it, once.
+        """Send it; once more if it is refused for its credentials, which are renewed where that can be done.
 
         Args:
             filesystem: Of gcsfs.
@@ -71,6 +79,24 @@ class Request:
             TimeoutError: It takes too long, or the bytes come too slowly.
             Exception: What aiohttp and google-auth raise.
         """
+        headers = self._headers(filesystem)
+        try:
+            return await self._send(filesystem, headers, silence_s)
+        except Refusal as refusal:
+            if refusal.status != _UNAUTHORIZED:
+                raise
+            # In the loop's thread, as gcsfs does when a token expires: others wait for the same token.
+            _renew(filesystem.credentials, headers)
+        return await self._send(filesystem, self._headers(filesystem), silence_s)
+
+    def _headers(self, filesystem: Any) -> dict[str, str]:
+        # No encoding on the way: gcsfs' session would ask for gzip, and the length could not be checked.
+        headers: dict[str, str] = filesystem._get_headers(  # noqa: SLF001
+            {"Accept-Encoding": "identity", **(self.headers or {})}
+        )
+        return headers
+
+    async def _send(self, filesystem: Any, headers: dict[str, str], silence_s: float) -> Answer:
         # Quoted here: aiohttp would change "%2F" and "+" in a key.
         query = "&".join(
             f"{name}={quote(value, safe='')}"
@@ -79,8 +105,6 @@ class Request:
         url = self.path if "://" in self.path else f"{filesystem._location}/{self.path}"  # noqa: SLF001
         if query:
             url += ("&" if "?" in url else "?") + query
-        # No encoding on the way: gcsfs' session would ask for gzip, and the length could not be checked.
-        headers = filesystem._get_headers({"Accept-Encoding": "identity", **(self.headers or {})})  # noqa: SLF001
         # Its own total would not grow with what is sent and comes.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=silence_s)
         patience = _Patience(2 * (silence_s + _CONNECT_TIMEOUT_S))
@@ -103,6 +127,32 @@ class Request:
             if response.status >= 400:
                 raise Refusal(response.status, body)
             return Answer(response.status, response.headers.copy(), body)
+
+
+def _renew(held: Any, refused: Mapping[str, str]) -> None:
+    """Ask for a new token.
+
+    Args:
+        held: The credentials of gcsfs.
+        refused: The headers of the request that was refused: another one may have led to a new token since.
+
+    Raises:
+        GoogleAuthError: None can be had at the moment.
+    """
+    credentials = held.credentials
+    if credentials is None:
+        return  # anonymous
+    current: dict[str, str] = {}
+    with held.lock, requests.Session() as session:
+        credentials.apply(current)
+        if current.items() <= refused.items():
+            logger.info("Credentials were refused: asking for a new token.")
+            try:
+                credentials.refresh(GoogleRequest(session))
+            except GoogleAuthError as error:
+                # Those that can't be renewed are told apart by the server, which refuses them again.
+                if any(map(is_busy, chain(error))):
+                    raise
 
 
 class _Patience:

@@ -21,7 +21,7 @@ from statevault.errors import (
 from statevault.storage.os_errors import storage_error
 from statevault.storage.redaction import Secrets, chain
 
-__all__ = ["Refusal", "translated"]
+__all__ = ["Refusal", "is_busy", "translated"]
 
 # https://cloud.google.com/storage/docs/json_api/v1/status-codes: 403 stands for these two as well.
 _RATE_LIMITS = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
@@ -42,6 +42,7 @@ _CREDENTIALS_REMEDY = (
 _ENDPOINT_REMEDY = (
     'Check the network, and STORAGE_EMULATOR_HOST or storage_options={"endpoint_url": …} (-o endpoint_url=…).'
 )
+_LENDER_REMEDY = "Check the network, and token=: what is not the path of a file is taken for the token itself."
 _OPTIONS_REMEDY = "Look at the storage options (-o, storage_options=), token and session_kwargs above all."
 
 
@@ -75,9 +76,11 @@ def translated(error: BaseException, *, url: str, key: str, what: str, secrets: 
     text = f"{what}: {reason or type(error).__name__}."
     if isinstance(error, Refusal):
         return _from_answer(error, url=url, key=key, text=text)
+    if isinstance(error, requests.ConnectionError) and _in_auth(error):
+        return StorageUnreachableError(f"{text} {_LENDER_REMEDY}", transient=True, url=url, key=key)
     # A connection that was never made is a timeout to aiohttp; fsspec wraps every timeout in one of its own.
     never_made = any(isinstance(cause, aiohttp.ConnectionTimeoutError) for cause in chain(error))
-    if never_made or isinstance(error, _BROKEN):
+    if never_made or isinstance(error, _BROKEN) or any(map(is_busy, chain(error))):
         return StorageUnreachableError(f"{text} {_ENDPOINT_REMEDY}", transient=True, url=url, key=key)
     if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
         text = f"{what}: {reason or 'too slow'}. The server did not answer in time."
@@ -91,6 +94,11 @@ def translated(error: BaseException, *, url: str, key: str, what: str, secrets: 
     if isinstance(error, OSError):
         return storage_error(error, url=url, key=key, what=what, hidden=secrets.hidden)
     return StorageError(f"{text} ({type(error).__name__})", url=url, key=key)
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether those who lend credentials could not be reached, or can't lend any at the moment."""
+    return isinstance(error, auth.TransportError) or (isinstance(error, auth.GoogleAuthError) and error.retryable)
 
 
 def _from_answer(error: Refusal, *, url: str, key: str, text: str) -> StorageError:

@@ -7,6 +7,7 @@ themselves, and have extensions that do not work against emulators.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -25,14 +26,14 @@ from statevault.errors import (
     StorageError,
     StoreNotFoundError,
 )
-from statevault.storage.body import blocks
+from statevault.storage.body import blocks, is_one_shot
 from statevault.storage.buckets import bucket_and_prefix
 from statevault.storage.client import Client
 from statevault.storage.event_loop import event_loop
 from statevault.storage.gcs.client import Answer, Request, make_filesystem, token
 from statevault.storage.gcs.errors import Refusal, translated
 from statevault.storage.gcs.options import client_settings, is_told_here
-from statevault.storage.gcs.upload import PIECE_BYTES, ResumableUpload
+from statevault.storage.gcs.upload import PIECE_BYTES, ResumableUpload, UploadLost
 from statevault.storage.interface import Body, ObjectInfo, Storage
 from statevault.storage.keys import check_key, check_prefix
 from statevault.storage.options import options_refused
@@ -41,9 +42,12 @@ from statevault.storage.redaction import Secrets, redacted
 
 __all__ = ["GcsStorage"]
 
+logger = logging.getLogger(__name__)
+
 _LOOK = "look at the storage options (-o, storage_options=), token above all, and at GOOGLE_APPLICATION_CREDENTIALS"
 _READ_TIMEOUT_S = 30.0
 _PARALLEL_DELETES = 16
+_UPLOADS = 3  # of one object, where the server loses them
 
 
 class GcsStorage(Storage):
@@ -77,39 +81,15 @@ class GcsStorage(Storage):
     @override
     def put(self, key: str, body: Body, *, create_only: bool = False) -> int:
         what = f"Can't write {key} to {self.url}"
-        params = {"name": self._name(key), **({"ifGenerationMatch": "0"} if create_only else {})}
-        path = f"upload/storage/v1/b/{quote(self._bucket, safe='')}/o"
-        digest = blake3()
-        size = 0
-
-        def counted() -> Iterator[bytes]:
-            nonlocal size
-            for part in blocks(body, PIECE_BYTES):
-                size += len(part)
-                if create_only:
-                    digest.update(part)
-                yield part
-
-        parts = counted()
-        first = next(parts, b"")
-        second = next(parts, None)
-        try:
-            if second is None:
-                self._ask(_whole_object(path, params, first), what, key)
-            else:
-                start = Request("POST", path, {"uploadType": "resumable", **params})
-                upload = ResumableUpload(lambda request: self._ask(request, what, key), start)
-                upload.send(chain((first, second), parts))
-        except StorageError as error:
-            # The conflict may be with this call's own first try, whose answer was lost on the way.
-            if not create_only or not _is_conflict(error):
-                raise
-            for _rest in parts:
-                pass
-            if not self._holds(key, size, digest.digest()):
-                msg = f"{key} in {self.url} exists already, with other bytes."
-                raise ObjectExistsError(msg, url=self.url, key=key) from error
-        return size
+        for left in reversed(range(1 if is_one_shot(body) else _UPLOADS)):
+            try:
+                return self._put(key, body, what, create_only=create_only)
+            except UploadLost as error:
+                if not left:
+                    msg = f"{what}: the server has lost the upload, and will not have it again. {error}"
+                    raise StorageError(msg, transient=True, url=self.url, key=key) from error.__cause__
+                logger.info("An upload of %s to %s was lost, and begins anew: %s", key, self.url, error)
+        raise AssertionError
 
     @override
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
@@ -168,25 +148,25 @@ class GcsStorage(Storage):
             return
         slots = asyncio.Semaphore(_PARALLEL_DELETES)
 
-        async def delete_one(filesystem: Any, key: str) -> StorageError | None:
+        async def delete_one(filesystem: Any, key: str) -> None:
             async with slots:
-                try:
-                    await Request("DELETE", paths[key]).send(filesystem, self._silence_s)
-                except Exception as error:  # noqa: BLE001 - looked at below, after the others had their turn
-                    failure = self._failure(error, f"Can't delete {key} in {self.url}", key)
-                    return None if isinstance(failure, ObjectNotFoundError) else failure
-            return None
+                await Request("DELETE", paths[key]).send(filesystem, self._silence_s)
+
+        current = next(iter(paths))
+
+        def failure(error: BaseException) -> StorageError:
+            return self._failure(error, f"Can't delete {current} in {self.url}", current)
 
         async def delete_all(filesystem: Any) -> None:
-            for failure in await asyncio.gather(*(delete_one(filesystem, key) for key in paths)):
-                if failure is not None:
-                    raise failure
+            nonlocal current
+            # After an error the others have their turn as well.
+            results = await asyncio.gather(*(delete_one(filesystem, key) for key in paths), return_exceptions=True)
+            for key, error in zip(paths, results, strict=True):
+                current = key
+                if error is not None and not isinstance(failure(error), ObjectNotFoundError):
+                    raise error
 
-        first = next(iter(paths))
-        self._client.run(
-            lambda filesystem: sync(filesystem.loop, delete_all, filesystem),
-            translate=lambda error: self._translated(error, f"Can't delete {first} in {self.url}", first),
-        )
+        self._client.run(lambda filesystem: sync(filesystem.loop, delete_all, filesystem), translate=failure)
 
     @override
     def path(self, key: str = "") -> UPath:
@@ -204,6 +184,55 @@ class GcsStorage(Storage):
         refusals = (Exception,) if is_told_here(self._options) else (TypeError, ValueError)
         with options_refused(self.url, self._secrets, refusals=refusals, look=_LOOK):
             return make_filesystem(self._options)
+
+    def _put(self, key: str, body: Body, what: str, *, create_only: bool) -> int:
+        """Put an object, from the beginning of its body.
+
+        Raises:
+            UploadLost: The server has forgotten about it.
+            StorageError: As for :meth:`put`.
+        """
+        params = {"name": self._name(key), **({"ifGenerationMatch": "0"} if create_only else {})}
+        path = f"upload/storage/v1/b/{quote(self._bucket, safe='')}/o"
+        digest = blake3()
+        size = 0
+
+        def counted() -> Iterator[bytes]:
+            nonlocal size
+            for part in blocks(body, PIECE_BYTES):
+                size += len(part)
+                if create_only:
+                    digest.update(part)
+                yield part
+
+        def ask(request: Request) -> Answer:
+            try:
+                return self._ask(request, what, key)
+            except ObjectNotFoundError as error:
+                missing = self._without_bucket(error, what)
+                if isinstance(missing, StoreNotFoundError):
+                    raise missing from error.__cause__
+                raise UploadLost(str(error.__cause__)) from error.__cause__
+
+        parts = counted()
+        first = next(parts, b"")
+        second = next(parts, None)
+        try:
+            if second is None:
+                ask(_whole_object(path, params, first))
+            else:
+                start = Request("POST", path, {"uploadType": "resumable", **params})
+                ResumableUpload(ask, start).send(chain((first, second), parts))
+        except StorageError as error:
+            # The conflict may be with this call's own first try, whose answer was lost on the way.
+            if not create_only or not _is_conflict(error):
+                raise
+            for _rest in parts:
+                pass
+            if not self._holds(key, size, digest.digest()):
+                msg = f"{key} in {self.url} exists already, with other bytes."
+                raise ObjectExistsError(msg, url=self.url, key=key) from error
+        return size
 
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
