@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, FailFast, Field, JsonValue, ValidationError
 
 from statevault.errors import FormatError, UnsupportedVersionError
 from statevault.format.keys import MAX_SEQUENCE
@@ -146,12 +146,12 @@ class CommitRecord(Record):
     created_at: AwareDatetime
     writer: str
     base: StateName | None = None
-    reuses: list[StateName] = Field(default_factory=list)
+    reuses: Annotated[list[StateName], FailFast()] = Field(default_factory=list)
     files: Size
     size: Size
     stored_size: Size
     new_size: Size
-    components: list[ComponentName]
+    components: Annotated[list[ComponentName], FailFast()]
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
     manifest: ManifestRef
 
@@ -181,7 +181,7 @@ class IntentRecord(Record):
 
     kind: ClassVar[str] = "intent"
     prune: str
-    states: Annotated[list[StateName], Field(max_length=MAX_INTENT_STATES)]
+    states: Annotated[list[StateName], Field(max_length=MAX_INTENT_STATES), FailFast()]
     by: str
     at: AwareDatetime
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-from statevault.codecs import decompress_chunk, digest
+from statevault.codecs import decompress_chunk, digest, is_bounded
 from statevault.codecs.buffers import copy_bytes
 from statevault.errors import (
     CorruptStateError,
@@ -167,6 +167,11 @@ class StateReader:
     def _read_manifest(self) -> Manifest:
         reference = self.record.manifest
         key = manifest_key(self.record.state)
+        if not is_bounded(reference.size, reference.length):
+            raise CorruptStateError(
+                f"the state {self.record.state!r} is damaged: by its commit marker {self._where(key)} has "
+                f"{reference.length} bytes that make {reference.size}, more than any writer packs"
+            )
         stored = self._get(key, 0, reference.length)
         if digest(stored).hex() != reference.digest:
             raise self._damaged(f"{self._where(key)} does not match the digest in its commit marker")

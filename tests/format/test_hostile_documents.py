@@ -1,0 +1,120 @@
+"""Manifests and marker packs that are made to fill the memory: it is bounded by their length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgpack
+import pytest
+
+from statevault.errors import FormatError
+from statevault.format.bounded_msgpack import unpack_bounded
+from statevault.format.manifest import Manifest
+from statevault.format.marker_pack import MarkerPack
+from tests.format.test_manifest import DIGEST, a_manifest
+from tests.memory import peak_of
+
+SIZE = 60_000
+MOST_PER_BYTE = 64
+"""What decoding may allocate for each byte. Measured: 56."""
+
+
+def array(count: int, items: bytes) -> bytes:
+    header: bytes = msgpack.Packer().pack_array_header(count)
+    return header + items
+
+
+def repeated(item: bytes) -> bytes:
+    count = SIZE // len(item)
+    return array(count, item * count)
+
+
+def nested(depth: int) -> bytes:
+    return b"\x92" * depth + b"\xc0" + b"\xc0" * depth
+
+
+FILLINGS = {
+    "empty lists": repeated(b"\x90"),
+    "empty maps": repeated(b"\x80"),
+    "lists of one": repeated(b"\x91\xc0"),
+    "lists of two": repeated(b"\x92\xc0\xc0"),
+    "maps of one": repeated(b"\x81\xa0\xc0"),
+    "maps with other keys": repeated(b"\x81\x01\xc0"),
+    "nothing": repeated(b"\xc0"),
+    "numbers": repeated(b"\xcd\x7f\xff"),
+    "short texts": repeated(b"\xa2ab"),
+    "empty extensions": repeated(b"\xc7\x00\x05"),
+    "timestamps": repeated(b"\xd6\xff\x00\x00\x00\x00"),
+    "lists in lists": repeated(nested(500)),
+    "too deep": nested(5_000),
+    "a claim": b"\xdd\xff\xff\xff\xff",
+    "a claim in a claim": b"\xdd\xff\xff\xff\xff" * 500,
+    "a map's claim": b"\xdf\xff\xff\xff\xff",
+    "a text's claim": b"\xdb\xff\xff\xff\xffab",
+    "one long text": b"\xdb" + SIZE.to_bytes(4, "big") + b"x" * SIZE,
+    "short entries": repeated(b"\x92\x00\xa0"),
+    "short files": repeated(b"\x95\x00\xa2ab\x00\x00\x90"),
+    "short chunks": repeated(b"\x95\x00\xa2ab\x00\x00\x91\x96\x00\x00\x01\x01\xc4\x00\x00"),
+    "entries of a pack": repeated(b"\x95\x01\xa1a\x01\x00\xc4\x00"),
+}
+
+
+def with_field(packed: bytes, field: str, value: bytes) -> bytes:
+    fields = {name: content for name, content in msgpack.unpackb(packed).items() if name != field}
+    rest: bytes = msgpack.packb(fields)
+    name: bytes = msgpack.packb(field)
+    return bytes([rest[0] + 1]) + rest[1:] + name + value
+
+
+@pytest.mark.parametrize("filling", FILLINGS.values(), ids=FILLINGS.keys())
+@pytest.mark.parametrize("field", ["unknown", "files", "objects", "directories", "components", "writer"])
+def test_memory_for_a_manifest_is_bounded_by_its_length(field: str, filling: bytes) -> None:
+    def read() -> None:
+        with suppress(FormatError):
+            Manifest.unpack(hostile, where="here")
+
+    hostile = with_field(a_manifest().pack(), field, filling)
+    assert peak_of(read) < MOST_PER_BYTE * len(hostile) + 200_000
+
+
+@pytest.mark.parametrize("filling", FILLINGS.values(), ids=FILLINGS.keys())
+@pytest.mark.parametrize("field", ["unknown", "markers", "format"])
+def test_memory_for_a_marker_pack_is_bounded_by_its_length(field: str, filling: bytes) -> None:
+    def read() -> None:
+        with suppress(FormatError):
+            MarkerPack.unpack(hostile, where="here")
+
+    hostile = with_field(MarkerPack(markers=[]).pack(), field, filling)
+    assert peak_of(read) < MOST_PER_BYTE * len(hostile) + 200_000
+
+
+def test_what_a_later_version_may_add_is_ignored() -> None:
+    for value in ([], {}, [[], []], [["a", 1], ["b", 2]], {"a": {"b": [1]}}, b"x" * 1000, ["text"] * 1000):
+        packed = with_field(a_manifest().pack(), "later", msgpack.packb(value))
+        assert Manifest.unpack(packed, where="here") == a_manifest()
+
+
+@pytest.mark.parametrize("data", [b"", b"\x90\x90", b"\x90" + b"\xc0" * 100, b"\xc1"])
+def test_only_one_whole_document_is_one(data: bytes) -> None:
+    with pytest.raises((ValueError, msgpack.exceptions.UnpackException)):
+        unpack_bounded(data)
+
+
+MANY_WRONG: dict[str, Callable[[int], bytes]] = {
+    "chunks": lambda count: msgpack.packb([[0, "a", count, 0, [[0, 0, 1, 1, b"", 0]] * count]]),
+    "files": lambda count: msgpack.packb([[0, "a", 0, 9, []]] * count),
+    "digests": lambda count: msgpack.packb([[0, "a", count, 0, [[0, 0, 1, 1, DIGEST.decode("latin-1"), 0]] * count]]),
+}
+
+
+@pytest.mark.parametrize("kind", MANY_WRONG)
+def test_many_wrong_entries_cost_no_more_than_one(kind: str) -> None:
+    """Not an error object for each."""
+
+    def read() -> None:
+        with pytest.raises(FormatError, match="malformed"):
+            Manifest.unpack(hostile, where="here")
+
+    hostile = with_field(a_manifest().pack(), "files", MANY_WRONG[kind](20_000))
+    assert peak_of(read) < MOST_PER_BYTE * len(hostile) + 200_000
