@@ -27,7 +27,7 @@ from statevault.codecs.seal import MAX_SEAL_SIZE, Seal, SealWriter, find_seal
 from statevault.codecs.shuffle import shuffle, unshuffle
 from statevault.codecs.tree.decode import decode_tree
 from statevault.codecs.tree.encode import encode_tree
-from statevault.codecs.tree.file import holds_pickle, read_tree, segment_boundaries, write_tree
+from statevault.codecs.tree.file import holds_pickle, read_tree, segment_boundaries, structure_size, write_tree
 from statevault.codecs.tree.held import real_files
 from statevault.codecs.tree.layout import EncodedTree
 from statevault.codecs.tree.unchanging import Unchanging
@@ -61,6 +61,7 @@ __all__ = [
     "save_pickle",
     "segment_boundaries",
     "shuffle",
+    "structure_size",
     "unshuffle",
     "worth_compressing",
     "write_tree",

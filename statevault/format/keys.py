@@ -63,7 +63,6 @@ _TO_ESCAPE = re.compile(rb"[^A-Za-z0-9._,+=@~-]|^\.")
 _MAX_SEGMENT = 180
 _MAX_KEY = 900
 _MAX_SEGMENT_READ = 255
-_MAX_KEY_READ = 1024
 
 
 class StateKey(NamedTuple):
@@ -210,7 +209,7 @@ def check_object_key(key: str) -> str:
         check_state_name(state)
     except InvalidNameError:
         raise FormatError(f"the manifest names the object {key!r}, which is in no state's folder") from None
-    if len(key) > _MAX_KEY_READ:
+    if len(key) > _MAX_KEY:
         raise FormatError(f"the manifest names the object {key[:80]!r}…, whose key has {len(key)} characters")
     if not key.isascii() or not key.isprintable() or not all(map(_is_segment, rest.split("/"))):
         raise FormatError(f"the manifest names the object {key!r}, which is no key of a state's data")

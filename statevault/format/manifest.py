@@ -44,6 +44,8 @@ ENCODING_ZSTD = 1
 SHUFFLED_WIDTHS = {2: 2, 3: 4, 4: 8}
 """The encodings whose zstd frame holds the byte planes of a chunk: bytes of an item by the number of the encoding."""
 
+# Files are cut at multiples of this, and the first bytes of a file, which say what it is, are in one chunk.
+_MIN_CHUNK = 64
 # What zstd adds at most to bytes that can't be compressed is less than half of this.
 _MAX_OVERHEAD = 128
 _SPARE_OVERHEAD = 512
@@ -195,6 +197,8 @@ class Manifest(BaseModel):
 
     def _check_chunks(self, file: FileEntry) -> None:
         total = 0
+        if any(chunk.size < _MIN_CHUNK for chunk in file.chunks[:-1]):
+            raise FormatError(f"the file {file.path!r} has a chunk of less than {_MIN_CHUNK} bytes before its last one")
         for chunk in file.chunks:
             if chunk.object >= len(self.objects):
                 raise FormatError(f"the file {file.path!r} refers to an object that is not listed")
@@ -244,7 +248,9 @@ class Manifest(BaseModel):
             raise FormatError(f"{where} is malformed: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         except (FormatError, InvalidNameError) as error:
             raise FormatError(f"{where} is not acceptable: {error}") from None
-        except (KeyError, TypeError, ValueError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it comes from what is in there
             raise FormatError(f"{where} is malformed: {error!r}") from None
 
 

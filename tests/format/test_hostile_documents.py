@@ -90,7 +90,8 @@ def test_memory_for_a_marker_pack_is_bounded_by_its_length(field: str, filling: 
 
 
 def test_what_a_later_version_may_add_is_ignored() -> None:
-    for value in ([], {}, [[], []], [["a", 1], ["b", 2]], {"a": {"b": [1]}}, b"x" * 1000, ["text"] * 1000):
+    values: list[object] = [[], {}, [[], []], [["a", 1], ["b", 2]], {"a": {"b": [1]}}, b"x" * 1000, ["text"] * 1000]
+    for value in values:
         packed = with_field(a_manifest().pack(), "later", msgpack.packb(value))
         assert Manifest.unpack(packed, where="here") == a_manifest()
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-from statevault.codecs import decompress_chunk, digest, is_bounded
+from statevault.codecs import decompress_chunk, digest, is_bounded, structure_size
 from statevault.codecs.buffers import copy_bytes
 from statevault.errors import (
     CorruptStateError,
@@ -24,7 +24,7 @@ from statevault.errors import (
     StorageError,
     UnsupportedVersionError,
 )
-from statevault.format.keys import StateKey, folder_of, manifest_key
+from statevault.format.keys import StateKey, folder_of, manifest_key, state_prefix
 from statevault.format.manifest import Chunk, FileEntry, Manifest
 from statevault.format.records import CommitRecord
 from statevault.state_persistence.content.chunk_encoding import decode_chunk
@@ -99,6 +99,8 @@ class StateReader:
             StatePrunedError: The state was removed meanwhile.
             StorageError: The storage failed.
         """
+        files = list(files)
+        entries = {file.path: file for file in files}
         reused = _ReadMemory()
 
         def perform(read: Read) -> None:
@@ -108,6 +110,8 @@ class StateReader:
             for path, offset, chunk in read.pieces:
                 begin = chunk.offset - read.start
                 decoded = self.decoded(chunk, content[begin : begin + chunk.stored], path)
+                if not offset:
+                    self._check_structure(entries[path], decoded)
                 if path not in memory:
                     sink(path, offset, decoded)
                 elif place is None:
@@ -224,7 +228,7 @@ class StateReader:
         where = f"{path!r} of the state {self.record.state!r}"
         try:
             content = decode_chunk(stored, chunk.encoding, size=chunk.size)
-        except CorruptStateError as error:
+        except (CorruptStateError, FormatError) as error:
             raise self._damaged(f"{where} is damaged: {error}") from None
         if digest(content) != chunk.digest:
             object_key = self.manifest.objects[chunk.object].key
@@ -233,6 +237,40 @@ class StateReader:
                 "do not match their digest"
             )
         return content
+
+    def check_objects(self, files: Iterable[FileEntry]) -> None:
+        """Check that the objects in which files lie are there, as large as the manifest says; nothing is read.
+
+        Raises:
+            CorruptStateError: One is missing, or too small.
+            StatePrunedError: The state was removed meanwhile.
+            StorageError: The storage failed.
+        """
+        needed = {self.manifest.objects[chunk.object] for file in files for chunk in file.chunks}
+        folders = sorted({folder_of(entry.key) for entry in needed})
+        found = {info.key: info.size for folder in folders for info in self._storage.list(state_prefix(folder))}
+        for key, size in sorted(needed):
+            if key not in found:
+                raise self._missing(key)
+            if found[key] < size:
+                raise self._too_short(key, size)
+
+    def _check_structure(self, file: FileEntry, beginning: Buffer) -> None:
+        """Check that what is parsed of a tree file has not grown out of next to nothing."""
+        parsed = structure_size(beginning)
+        if is_bounded(parsed, 0):
+            return
+        offset, ranges = 0, []
+        for chunk in file.chunks:
+            if offset < parsed:
+                ranges.append((chunk.object, chunk.offset, chunk.offset + chunk.stored))
+            offset += chunk.size
+        stored = _bytes_in(ranges)
+        if not is_bounded(parsed, stored):
+            raise CorruptStateError(
+                f"{file.path!r} of the state {self.record.state!r} is damaged: its structure has {parsed} bytes and is "
+                f"made of {stored} stored ones, fewer than any writer stores"
+            )
 
     def _get(self, key: str, start: int, end: int) -> bytes:
         with self._explained(key, end):
@@ -252,9 +290,7 @@ class StateReader:
         except StorageError:
             # A connection that broke, or an object that was cut short: its size tells which.
             if self._size(key) < end:
-                raise self._damaged(
-                    f"the state {self.record.state!r} is damaged: {self._where(key)} has fewer than {end} bytes"
-                ) from None
+                raise self._too_short(key, end) from None
             raise
 
     def _size(self, key: str) -> int:
@@ -266,6 +302,11 @@ class StateReader:
     def _missing(self, key: str) -> CorruptStateError | StatePrunedError:
         return self._damaged(f"the state {self.record.state!r} is damaged: {self._where(key)} is missing")
 
+    def _too_short(self, key: str, end: int) -> CorruptStateError | StatePrunedError:
+        return self._damaged(
+            f"the state {self.record.state!r} is damaged: {self._where(key)} has fewer than {end} bytes"
+        )
+
     def _damaged(self, how: str) -> CorruptStateError | StatePrunedError:
         """The error for what is not as the manifest says."""
         # Only now: what explains it may have come after the state was found.
@@ -275,3 +316,14 @@ class StateReader:
 
     def _where(self, key: str) -> str:
         return f"{key} of {self._storage.url}"
+
+
+def _bytes_in(ranges: list[tuple[int, int, int]]) -> int:
+    """How many bytes some ranges of objects have, each byte counted once."""
+    total = covered = 0
+    last = -1
+    for index, start, end in sorted(ranges):
+        covered = covered if index == last else 0
+        total += max(0, end - max(start, covered))
+        covered, last = max(covered, end), index
+    return total
