@@ -111,7 +111,7 @@ def test_memory_for_damaged_files_is_bounded_by_their_length() -> None:
             decode_tree(data)
         finally:
             # What each call takes besides: msgpack's buffers, torch's and NumPy's descriptions of types, an error.
-            most = max(most, (tracemalloc.get_traced_memory()[1] - before - 100_000) / len(data))
+            most = max(most, (tracemalloc.get_traced_memory()[1] - before - 100_000) / max(1, len(data)))
 
     for data in corpus():
         decode_tree(data)

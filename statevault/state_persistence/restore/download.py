@@ -21,6 +21,7 @@ from statevault.errors import (
     FormatError,
     ObjectNotFoundError,
     StatePrunedError,
+    StorageAccessError,
     StorageError,
     UnsupportedVersionError,
 )
@@ -287,10 +288,10 @@ class StateReader:
             yield
         except ObjectNotFoundError:
             raise self._missing(key) from None
-        except StorageError:
+        except StorageError as error:
             # A connection that broke, or an object that was cut short: its size tells which.
             if self._size(key) < end:
-                raise self._too_short(key, end) from None
+                raise self._too_short(key, end, error) from None
             raise
 
     def _size(self, key: str) -> int:
@@ -302,9 +303,10 @@ class StateReader:
     def _missing(self, key: str) -> CorruptStateError | StatePrunedError:
         return self._damaged(f"the state {self.record.state!r} is damaged: {self._where(key)} is missing")
 
-    def _too_short(self, key: str, end: int) -> CorruptStateError | StatePrunedError:
+    def _too_short(self, key: str, end: int, error: StorageError | None = None) -> CorruptStateError | StatePrunedError:
+        why = f": {error}" if isinstance(error, StorageAccessError) else ""  # a link lies there
         return self._damaged(
-            f"the state {self.record.state!r} is damaged: {self._where(key)} has fewer than {end} bytes"
+            f"the state {self.record.state!r} is damaged: {self._where(key)} has fewer than {end} bytes{why}"
         )
 
     def _damaged(self, how: str) -> CorruptStateError | StatePrunedError:
