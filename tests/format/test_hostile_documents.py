@@ -1,9 +1,15 @@
-"""Manifests and marker packs that are made to fill the memory: it is bounded by their length."""
+"""Manifests, marker packs and records that are made to fill the memory: it is bounded by their length."""
 
 from __future__ import annotations
 
+import json
+import os
+import random
+import secrets
+import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import msgpack
 import pytest
@@ -11,7 +17,8 @@ import pytest
 from statevault.errors import FormatError
 from statevault.format.bounded_msgpack import unpack_bounded
 from statevault.format.manifest import Manifest
-from statevault.format.marker_pack import MarkerPack
+from statevault.format.marker_pack import MarkerPack, PackedMarker
+from statevault.format.records import CommitRecord, ManifestRef
 from tests.format.test_manifest import DIGEST, a_manifest
 from tests.memory import peak_of
 
@@ -119,3 +126,110 @@ def test_many_wrong_entries_cost_no_more_than_one(kind: str) -> None:
 
     hostile = with_field(a_manifest().pack(), "files", MANY_WRONG[kind](20_000))
     assert peak_of(read) < MOST_PER_BYTE * len(hostile) + 200_000
+
+
+def json_array(item: str) -> str:
+    return f"[{','.join([item] * (SIZE // (len(item) + 1)))}]"
+
+
+JSON = {
+    "empty lists": json_array("[]"),
+    "empty objects": json_array("{}"),
+    "objects of one": json_array('{"":0}'),
+    "texts": json_array('"ab"'),
+    "halves of characters": json_array('"\\ud800"'),
+    "numbers": json_array("1000"),
+    "long numbers": json_array("9" * 4000),
+    "a number without end": "9" * SIZE,
+    "infinities": json_array("1e999"),
+    "deep lists": json_array("[" * 150 + "]" * 150),
+    "too deep": "[" * SIZE + "]" * SIZE,
+    "open lists": "[" * SIZE,
+}
+
+
+@pytest.mark.parametrize("filling", JSON.values(), ids=JSON.keys())
+@pytest.mark.parametrize("field", ["metadata", "reuses", "writer", "later"])
+def test_memory_for_a_record_is_bounded_by_its_length(field: str, filling: str) -> None:
+    """A record is not compressed: its length is what is stored."""
+
+    def read() -> None:
+        with suppress(FormatError):
+            CommitRecord.from_json(hostile, where="here")
+
+    fields = json.loads(a_marker().to_json()) | {field: "@"}
+    hostile = json.dumps(fields).replace('"@"', f'{{"a": {filling}}}' if field == "metadata" else filling).encode()
+    assert peak_of(read) < 100 * len(hostile) + 200_000
+
+
+def a_marker() -> CommitRecord:
+    return CommitRecord(
+        state="b.state",
+        sequence=2,
+        created_at=datetime(2026, 11, 21, tzinfo=UTC),
+        writer="host:1:abcd",
+        base="a.state",
+        reuses=["a.state"],
+        files=2,
+        size=350,
+        stored_size=300,
+        new_size=50,
+        components=["models", "time"],
+        metadata={"step": 1, "note": [1.5, None, {"a": "b"}]},
+        manifest=ManifestRef(length=100, size=200, digest="0" * 64),
+    )
+
+
+DECODERS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
+    "manifest": (a_manifest().pack(), lambda data: Manifest.unpack(data, where="here")),
+    "marker pack": (
+        MarkerPack(markers=[PackedMarker(1, "a.state", 4, 5, b"text")] * 3).pack(),
+        lambda data: MarkerPack.unpack(data, where="here"),
+    ),
+    "commit marker": (a_marker().to_json(), lambda data: CommitRecord.from_json(data, where="here")),
+}
+
+
+def fuzz(kind: str, rounds: int) -> tuple[float, dict[str, int]]:
+    """Damage a document at random; gives the most memory that a byte of it took, and how often what happened."""
+    seed = int(os.environ.get("STATEVAULT_FUZZ_SEED") or secrets.randbits(32))
+    rng = random.Random(seed)
+    good, decode = DECODERS[kind]
+    pieces = [filling[:2000] for filling in FILLINGS.values()] + [text[:2000].encode() for text in JSON.values()]
+    most, outcomes = 0.0, {"decoded": 0, "refused": 0}
+    decode(good)
+    tracemalloc.start()
+    try:
+        for number in range(rounds):
+            data = bytearray(good)
+            for _ in range(rng.choice([1, 1, 2, 4])):
+                place = rng.randrange(len(data) + 1)
+                cut = rng.choice([0, 1, 1, 4, 64])
+                data[place : place + cut] = rng.choice([rng.randbytes(cut), rng.choice(pieces), bytes(cut), b""])
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            try:
+                decode(bytes(data))
+                outcomes["decoded"] += 1
+            except FormatError:
+                outcomes["refused"] += 1
+            except BaseException as error:
+                raise AssertionError(f"seed {seed}, round {number}: {error!r} from {bytes(data).hex()}") from error
+            most = max(most, (tracemalloc.get_traced_memory()[1] - before - 200_000) / max(1, len(data)))
+    finally:
+        tracemalloc.stop()
+    return most, outcomes
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_random_damage_is_refused_within_bounded_memory(kind: str) -> None:
+    most, outcomes = fuzz(kind, 500)
+    assert most < 100, most
+    assert outcomes["refused"] > 100, outcomes
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", DECODERS)
+def test_random_damage_is_refused_within_bounded_memory_for_long(kind: str) -> None:
+    most, _ = fuzz(kind, 50_000)
+    assert most < 100, most

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from typing_extensions import override
 
 from statevault.codecs import read_tree, write_tree
-from statevault.errors import CorruptStateError
+from statevault.errors import CorruptStateError, InvalidNameError
 from statevault.state_persistence import PersistentStateMixin, StateStore
 from tests.codecs.forge import forge
 from tests.memory import peak_of
@@ -100,6 +101,47 @@ def test_a_manifest_of_next_to_nothing_is_never_unpacked(storage: DictStorage) -
     change_manifest(storage, "new.state", fields.append)
     bomb(fields[0])
     assert peak_of(load) < 4 * MIB
+
+
+class Deep(PersistentStateMixin):
+    """A component with a file in many folders."""
+
+    def __init__(self, levels: int) -> None:
+        self.levels = levels
+
+    @override
+    def save_state(self, path: Path) -> None:
+        path.mkdir()
+        here = Path.cwd()
+        os.chdir(path)
+        try:
+            for _ in range(self.levels):
+                Path("d").mkdir()
+                os.chdir("d")
+            Path("f").write_bytes(b"content")
+        finally:
+            os.chdir(here)
+
+    @override
+    def load_state(self, path: Path) -> None:
+        assert (path / "/".join(["d"] * self.levels + ["f"])).read_bytes() == b"content"
+
+
+def test_folders_that_no_reader_takes_are_refused_at_save(tmp_path: Path) -> None:
+    component = Deep(1500)
+    with StateStore(tmp_path / "states", staging_dir=tmp_path / "staging") as store:
+        store.register("deep", component)
+        with pytest.raises(InvalidNameError, match=r"the path 'deep/d/d/.*64 folders; at most 63"):
+            store.save_state()
+        assert store.states() == []
+        component.levels = 63
+        with pytest.raises(InvalidNameError, match="at most 63"):
+            store.save_state()
+        # And what was staged is in nobody's way.
+        component.levels = 62
+        store.save_state()
+        store.load_state()
+        assert not [path for path in (tmp_path / "staging").rglob("d") if path.is_dir()]
 
 
 class Tree(PersistentStateMixin):
