@@ -2,10 +2,14 @@
 
 Invariants: every chunk is one standard frame that states its content size, so that a concatenation of
 frames is a valid ``.zst`` file, and a reader never allocates more than it expects whatever a frame claims.
+
+What is parsed into many small objects (manifests, the structure of tree files) may grow by a bounded factor only
+(:func:`is_bounded`), so that a few stored bytes can't fill the memory. Writers keep to it (:func:`compress_bounded`).
 """
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Iterable
 
@@ -15,7 +19,21 @@ from typing_extensions import Buffer
 from statevault.codecs.buffers import flat_view
 from statevault.errors import CorruptStateError
 
-__all__ = ["MIN_GAIN", "compress_chunk", "decompress_chunk", "worth_compressing"]
+__all__ = [
+    "MAX_EXPANSION",
+    "MIN_GAIN",
+    "UNBOUNDED_SIZE",
+    "compress_bounded",
+    "compress_chunk",
+    "decompress_chunk",
+    "is_bounded",
+    "worth_compressing",
+]
+
+MAX_EXPANSION = 128
+"""How many bytes may be parsed for each stored one. Measured: manifests need up to 73, trees of many arrays 32."""
+UNBOUNDED_SIZE = 64 * 1024
+"""So many bytes may be parsed however few are stored."""
 
 MIN_GAIN = 0.1
 """Share of its size that data must lose under compression to be stored compressed.
@@ -27,6 +45,10 @@ wants byte planes (``shrink``), which gain twice as much.
 """
 
 _SAMPLE_BYTES = 128 * 1024
+# RFC 8878: a frame of one segment that states its size in 8 bytes, and blocks of at most 128 KiB.
+_FRAME_HEADER = struct.Struct("<IBQ")
+_FRAME_DESCRIPTOR = 0xE0
+_BLOCK = 128 * 1024
 
 
 class _Contexts(threading.local):
@@ -55,6 +77,31 @@ def compress_chunk(data: Buffer, level: int = 1) -> bytes:
         compressor = zstandard.ZstdCompressor(level=level, write_checksum=False, write_content_size=True)
         _contexts.compressors[level] = compressor
     return compressor.compress(flat_view(data))
+
+
+def is_bounded(size: int, stored: int) -> bool:
+    """Whether so many bytes may be parsed for so many stored ones."""
+    return size <= UNBOUNDED_SIZE + MAX_EXPANSION * stored
+
+
+def compress_bounded(data: Buffer) -> bytes:
+    """Compress a buffer whose content is parsed: a frame that grows by :data:`MAX_EXPANSION` at most.
+
+    What would grow more (a million equal numbers) is stored as it is, in a frame all the same.
+    """
+    view = flat_view(data)
+    frame = compress_chunk(view)
+    return frame if len(view) <= MAX_EXPANSION * len(frame) else _uncompressed_frame(view)
+
+
+def _uncompressed_frame(view: memoryview) -> bytes:
+    magic = int.from_bytes(zstandard.FRAME_HEADER, "little")
+    parts: list[Buffer] = [_FRAME_HEADER.pack(magic, _FRAME_DESCRIPTOR, len(view))]
+    for start in range(0, len(view), _BLOCK):
+        block = view[start : start + _BLOCK]
+        is_last = start + _BLOCK >= len(view)
+        parts += [(len(block) << 3 | is_last).to_bytes(3, "little"), block]
+    return b"".join(parts)
 
 
 def decompress_chunk(frame: Buffer, *, size: int) -> bytes:

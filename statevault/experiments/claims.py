@@ -34,6 +34,9 @@ BEAT_EVERY = timedelta(seconds=20)
 STALE_AFTER = timedelta(seconds=120)
 """How long nothing is heard of a process that is then taken for dead."""
 
+# What anybody may put into the place of a claim; it counts as one that says nothing.
+_UNREADABLE = (StorageError, ValueError, KeyError, TypeError, OverflowError, RecursionError)
+_MOST_READ = 64 * 1024
 _BEAT = ".beat"
 _LOOKS = 10
 _BETWEEN_LOOKS_S = (0.1, 0.4)
@@ -137,8 +140,8 @@ def _others(own: Claim) -> dict[str, bool]:
 
 
 def _is_dead(storage: Storage, claim: ObjectInfo, beat: ObjectInfo | None, now: datetime | None) -> bool:
-    with suppress(StorageError, ValueError, KeyError, TypeError):
-        signature = json.loads(storage.get(claim.key))
+    with suppress(*_UNREADABLE):
+        signature = json.loads(storage.get(claim.key, 0, min(claim.size, _MOST_READ)))
         if signature["machine"] == _machine():
             if int(signature["pid"]) == os.getpid() and signature["started"] == _started(os.getpid()):
                 return claim.key.rpartition("/")[2] not in _live
@@ -199,8 +202,8 @@ def _machine() -> str:
 
 def _taken(storage: Storage, prefix: str, name: str) -> str:
     who = "another process"
-    with suppress(StorageError, ValueError, KeyError, TypeError):
-        signature = json.loads(storage.get(prefix + name))
+    with suppress(*_UNREADABLE):
+        signature = json.loads(storage.get(prefix + name, 0, min(storage.head(prefix + name).size, _MOST_READ)))
         who = f"process {int(signature['pid'])} on {str(signature['host'])[:100]!r}"
     return (
         f"{who} has {_what(prefix)} in {storage.url}. If it is gone, its claim ends {STALE_AFTER.seconds} s after it "

@@ -62,6 +62,7 @@ _ATTEMPT = re.compile(r"\.[0-9a-f]{8}$")
 _TO_ESCAPE = re.compile(rb"[^A-Za-z0-9._,+=@~-]|^\.")
 _MAX_SEGMENT = 180
 _MAX_KEY = 900
+_MAX_SEGMENT_READ = 255
 
 
 class StateKey(NamedTuple):
@@ -208,9 +209,15 @@ def check_object_key(key: str) -> str:
         check_state_name(state)
     except InvalidNameError:
         raise FormatError(f"the manifest names the object {key!r}, which is in no state's folder") from None
-    if not key.isascii() or not key.isprintable() or any(s in ("", ".", "..") for s in rest.split("/")):
+    if len(key) > _MAX_KEY:
+        raise FormatError(f"the manifest names the object {key[:80]!r}…, whose key has {len(key)} characters")
+    if not key.isascii() or not key.isprintable() or not all(map(_is_segment, rest.split("/"))):
         raise FormatError(f"the manifest names the object {key!r}, which is no key of a state's data")
     return key
+
+
+def _is_segment(segment: str) -> bool:
+    return 0 < len(segment) <= _MAX_SEGMENT_READ and not segment.startswith(".")
 
 
 def _escape(segment: str) -> str:

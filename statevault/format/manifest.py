@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import msgpack
 from blake3 import blake3
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 
 from statevault.errors import FormatError, InvalidNameError
+from statevault.format.bounded_msgpack import unpack_bounded
 from statevault.format.chunking import MAX_CHUNK
 from statevault.format.keys import check_object_key, state_prefix
-from statevault.format.names import check_logical_path, check_no_path_is_a_folder
+from statevault.format.names import check_distinct_paths, check_logical_path
 from statevault.format.records import (
     FORMAT_VERSION,
     MAX_MANIFEST_SIZE,
@@ -43,6 +44,11 @@ ENCODING_ZSTD = 1
 SHUFFLED_WIDTHS = {2: 2, 3: 4, 4: 8}
 """The encodings whose zstd frame holds the byte planes of a chunk: bytes of an item by the number of the encoding."""
 
+# Files are cut at multiples of this, and the first bytes of a file, which say what it is, are in one chunk.
+_MIN_CHUNK = 64
+# What zstd adds at most to bytes that can't be compressed is less than half of this.
+_MAX_OVERHEAD = 128
+_SPARE_OVERHEAD = 512
 _HOLDS_PICKLE = 1
 _NEEDS_ALLOW_PICKLE = 2
 _MAY_BE_HELD = 4
@@ -105,7 +111,7 @@ class FileEntry(NamedTuple):
     path: str
     size: Size
     flags: Annotated[int, Field(ge=0, le=_HOLDS_PICKLE | _NEEDS_ALLOW_PICKLE | _MAY_BE_HELD)]
-    chunks: list[Chunk]
+    chunks: Annotated[list[Chunk], FailFast()]
 
     @property
     def holds_pickle(self) -> bool:
@@ -157,10 +163,10 @@ class Manifest(BaseModel):
     created_at: AwareDatetime
     writer: str
     base: StateName | None
-    components: list[ComponentName]
-    directories: list[DirectoryEntry]
-    objects: list[ObjectEntry]
-    files: list[FileEntry]
+    components: Annotated[list[ComponentName], FailFast()]
+    directories: Annotated[list[DirectoryEntry], FailFast()]
+    objects: Annotated[list[ObjectEntry], FailFast()]
+    files: Annotated[list[FileEntry], FailFast()]
 
     @property
     def size(self) -> int:
@@ -173,17 +179,13 @@ class Manifest(BaseModel):
             check_object_key(entry.key)
             if self.base is None and not entry.key.startswith(state_prefix(self.state)):
                 raise FormatError(f"the object {entry.key!r} is in the folder of another state, but there is no base")
+        if len({entry.key for entry in self.objects}) != len(self.objects):
+            raise FormatError("an object occurs twice")
         paths = [file.path for file in self.files]
-        for path in (*paths, *(directory.path for directory in self.directories)):
+        folders = [directory.path for directory in self.directories]
+        for path in (*paths, *folders):
             check_logical_path(path)
-        check_no_path_is_a_folder(paths)
-        files = set(paths)
-        for directory in self.directories:
-            path = directory.path
-            while path:
-                if path in files:
-                    raise FormatError(f"{path!r} is a file, and {directory.path!r} is listed as a folder")
-                path = path.rpartition("/")[0]
+        check_distinct_paths(paths, folders)
         if len(set(self.components)) != len(self.components):
             raise FormatError("a component occurs twice")
         owners = [file.component for file in self.files] + [directory.component for directory in self.directories]
@@ -195,6 +197,8 @@ class Manifest(BaseModel):
 
     def _check_chunks(self, file: FileEntry) -> None:
         total = 0
+        if any(chunk.size < _MIN_CHUNK for chunk in file.chunks[:-1]):
+            raise FormatError(f"the file {file.path!r} has a chunk of less than {_MIN_CHUNK} bytes before its last one")
         for chunk in file.chunks:
             if chunk.object >= len(self.objects):
                 raise FormatError(f"the file {file.path!r} refers to an object that is not listed")
@@ -202,6 +206,9 @@ class Manifest(BaseModel):
                 raise FormatError(f"the file {file.path!r} refers to bytes behind the end of an object")
             if chunk.encoding == ENCODING_PLAIN and chunk.stored != chunk.size:
                 raise FormatError(f"the file {file.path!r} has a plain chunk of two sizes")
+            if chunk.stored > chunk.size + chunk.size // _MAX_OVERHEAD + _SPARE_OVERHEAD:
+                # Frames may be long and hold next to nothing: few entries would make a reader fetch very much.
+                raise FormatError(f"the file {file.path!r} has a chunk of {chunk.size} bytes that takes {chunk.stored}")
             total += chunk.size
         if total != file.size:
             raise FormatError(f"the chunks of {file.path!r} have {total} bytes, the file {file.size}")
@@ -229,7 +236,7 @@ class Manifest(BaseModel):
         if len(data) > MAX_MANIFEST_SIZE:
             raise FormatError(f"{where} has {len(data)} bytes; at most {MAX_MANIFEST_SIZE} are allowed")
         try:
-            fields: Any = msgpack.unpackb(data, raw=False, strict_map_key=True)
+            fields: Any = unpack_bounded(data)
         except Exception as error:  # noqa: BLE001 - msgpack raises many kinds on malformed input
             raise FormatError(f"{where} is not msgpack: {error!r}") from None
         check_version(fields, where=where)
@@ -241,7 +248,9 @@ class Manifest(BaseModel):
             raise FormatError(f"{where} is malformed: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         except (FormatError, InvalidNameError) as error:
             raise FormatError(f"{where} is not acceptable: {error}") from None
-        except (KeyError, TypeError, ValueError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it comes from what is in there
             raise FormatError(f"{where} is malformed: {error!r}") from None
 
 

@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import msgpack
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from statevault.errors import FormatError
+from statevault.format.bounded_msgpack import unpack_bounded
 from statevault.format.records import MAX_RECORD_SIZE, Sequence, StateName
 
 __all__ = ["MAX_PACK_SIZE", "MarkerPack", "PackedMarker", "microseconds"]
@@ -59,7 +60,7 @@ class MarkerPack(BaseModel):
 
     format: Literal["statevault-markers"] = "statevault-markers"
     version: Literal[1] = 1
-    markers: list[PackedMarker]
+    markers: Annotated[list[PackedMarker], FailFast()]
 
     def pack(self) -> bytes:
         """Encode as msgpack (not yet compressed)."""
@@ -82,7 +83,7 @@ class MarkerPack(BaseModel):
         if len(data) > MAX_PACK_SIZE:
             raise FormatError(f"{where} has {len(data)} bytes; at most {MAX_PACK_SIZE} are allowed")
         try:
-            fields: Any = msgpack.unpackb(data, raw=False, strict_map_key=True)
+            fields: Any = unpack_bounded(data)
             fields["markers"] = [PackedMarker(*entry) for entry in fields["markers"]]
             return cls.model_validate(fields)
         except ValidationError as error:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 
 from statevault.errors import FormatError, InvalidNameError
 
 __all__ = [
     "check_component_name",
+    "check_distinct_paths",
     "check_logical_path",
-    "check_no_path_is_a_folder",
     "check_pin_name",
     "check_state_name",
     "is_state_name",
@@ -24,7 +25,9 @@ _STATE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,:+=@~-]{0,199}")
 _PIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,:+=@~-]{0,99}")
 _FORBIDDEN_IN_SEGMENT = re.compile(r"[\x00-\x1f\x7f\\]")
 _MAX_SEGMENT_BYTES = 255
-_MAX_PATH_BYTES = 4096
+_MAX_SEGMENTS = 64
+# Where a state is staged for a load, something stands before the path, and Linux takes 4095 bytes together.
+_MAX_PATH_BYTES = 2048
 
 
 def check_state_name(name: str) -> str:
@@ -72,7 +75,12 @@ def check_logical_path(path: str) -> str:
         raise InvalidNameError(f"the file name {path!r} is not valid Unicode: rename the file") from None
     if length > _MAX_PATH_BYTES:
         raise InvalidNameError(f"the path {path[:80]!r}… has {length} bytes; at most {_MAX_PATH_BYTES} are allowed")
-    for segment in path.split("/"):
+    segments = path.split("/")
+    if len(segments) > _MAX_SEGMENTS:
+        raise InvalidNameError(
+            f"the path {path[:80]!r}… lies in {len(segments) - 1} folders; at most {_MAX_SEGMENTS - 1} are allowed"
+        )
+    for segment in segments:
         if segment in ("", ".", ".."):
             raise InvalidNameError(f"the path {path!r} is not a plain relative path: it has the segment {segment!r}")
         if _FORBIDDEN_IN_SEGMENT.search(segment):
@@ -93,20 +101,26 @@ def check_component_name(name: str) -> str:
     return check_logical_path(name)
 
 
-def check_no_path_is_a_folder(paths: Iterable[str]) -> None:
-    """Check that paths are distinct and none of them is also the folder of another one.
+def check_distinct_paths(files: Iterable[str], folders: Iterable[str] = ()) -> None:
+    """Check that the paths of files are distinct, and that none of them is a folder as well.
+
+    Args:
+        files: Logical paths.
+        folders: Those of folders, of which any may occur twice.
 
     Raises:
-        FormatError: Two paths can't both be files.
+        FormatError: They can't lie beside each other.
     """
-    files: set[str] = set()
-    for path in paths:
-        if path in files:
-            raise FormatError(f"the path {path!r} occurs twice")
-        files.add(path)
-    for path in files:
-        parent = path.rpartition("/")[0]
-        while parent:
-            if parent in files:
-                raise FormatError(f"{parent!r} is a file and the folder of {path!r}")
-            parent = parent.rpartition("/")[0]
+    # With the separator before all other characters, what lies in a folder follows it at once: neighbours tell all.
+    entries = sorted(
+        [(path.replace("/", "\0"), True) for path in files] + [(path.replace("/", "\0"), False) for path in folders]
+    )
+    for (path, is_file), (following, is_file_too) in pairwise(entries):
+        if path == following and (is_file or is_file_too):
+            raise FormatError(f"the path {_shown(path)} occurs twice")
+        if is_file and following.startswith(f"{path}\0"):
+            raise FormatError(f"{_shown(path)} is a file and the folder of {_shown(following)}")
+
+
+def _shown(entry: str) -> str:
+    return repr(entry.replace("\0", "/"))

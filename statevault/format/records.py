@@ -15,6 +15,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     JsonValue,
     ValidationError,
@@ -157,12 +158,12 @@ class CommitRecord(Record):
     created_at: AwareDatetime
     writer: str
     base: StateName | None = None
-    reuses: list[StateName] = Field(default_factory=list)
+    reuses: Annotated[list[StateName], FailFast()] = Field(default_factory=list)
     files: Size
     size: Size
     stored_size: Size
     new_size: Size
-    components: list[ComponentName]
+    components: Annotated[list[ComponentName], FailFast()]
     metadata: Annotated[dict[str, JsonValue], BeforeValidator(finite)] = Field(default_factory=dict)
     manifest: ManifestRef
 
@@ -192,7 +193,7 @@ class IntentRecord(Record):
 
     kind: ClassVar[str] = "intent"
     prune: str
-    states: Annotated[list[StateName], Field(max_length=MAX_INTENT_STATES)]
+    states: Annotated[list[StateName], Field(max_length=MAX_INTENT_STATES), FailFast()]
     by: str
     at: AwareDatetime
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from statevault.errors import FormatError
-from statevault.format.names import check_logical_path, check_no_path_is_a_folder
+from statevault.format.names import check_distinct_paths, check_logical_path
 from statevault.persistence.mode import PolicyMode
 
 __all__ = ["KIND", "AdditionalFile", "PolicyRecord", "additional_folder", "is_policy_name", "parse_policy_name"]
@@ -37,7 +37,7 @@ class AdditionalFile(BaseModel):
 def _checked(files: dict[str, AdditionalFile]) -> dict[str, AdditionalFile]:
     for path in files:
         check_logical_path(path)
-    check_no_path_is_a_folder(files)
+    check_distinct_paths(files)
     return files
 
 

@@ -15,7 +15,16 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statevault.codecs import compress_chunk, decompress_chunk, digest, digest_of_parts, worth_compressing
+from statevault.codecs import (
+    MAX_EXPANSION,
+    compress_bounded,
+    compress_chunk,
+    decompress_chunk,
+    digest,
+    digest_of_parts,
+    is_bounded,
+    worth_compressing,
+)
 from statevault.errors import CorruptStateError
 from tests.codecs.profiles import codec_settings
 
@@ -115,3 +124,29 @@ def test_digest_is_blake3() -> None:
     assert digest(b"").hex() == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
     assert digest_of_parts([b"ab", b"", bytearray(b"c")]) == digest(b"abc")
     assert digest(b"abc").hex() == "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85"
+
+
+@codec_settings()
+@given(st.binary(min_size=1, max_size=64), st.sampled_from([1, 2, 1000, 20_000]))
+def test_what_is_compressed_with_a_bound_keeps_to_it(piece: bytes, times: int) -> None:
+    data = piece * times
+    frame = compress_bounded(data)
+    assert decompress_chunk(frame, size=len(data)) == data
+    assert len(data) <= MAX_EXPANSION * len(frame)
+    assert is_bounded(len(data), len(frame))
+
+
+@pytest.mark.parametrize("size", [0, 1, 128, 2**16, 2**17 - 1, 2**17, 2**17 + 1, 3 * 2**17, 1_000_000])
+def test_a_frame_that_was_not_compressed_is_a_frame(size: int) -> None:
+    frame = compress_bounded(bytes(size))
+    assert zstandard.frame_content_size(frame) == size
+    assert zstandard.ZstdDecompressor().stream_reader(
+        io.BytesIO(frame + frame), read_across_frames=True
+    ).read() == bytes(2 * size)
+
+
+def test_a_bounded_size_is_one_that_its_bytes_can_make() -> None:
+    assert is_bounded(64 * 1024, 1)
+    assert is_bounded(64 * 1024 + 128, 1)
+    assert not is_bounded(64 * 1024 + 129, 1)
+    assert not is_bounded(2**28, 8_000)

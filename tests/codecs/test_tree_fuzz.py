@@ -10,6 +10,7 @@ import random
 import secrets
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -96,6 +97,30 @@ def test_damaged_files_raise_only_documented_errors() -> None:
 @pytest.mark.long
 def test_damaged_files_raise_only_documented_errors_for_long() -> None:
     run(200_000)
+
+
+def test_memory_for_damaged_files_is_bounded_by_their_length() -> None:
+    """Not only for files as small as these: by a factor, so that it holds for any."""
+    most = 0.0
+
+    def measured(data: bytes) -> None:
+        nonlocal most
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        try:
+            decode_tree(data)
+        finally:
+            # What each call takes besides: msgpack's buffers, torch's and NumPy's descriptions of types, an error.
+            most = max(most, (tracemalloc.get_traced_memory()[1] - before - 100_000) / max(1, len(data)))
+
+    for data in corpus():
+        decode_tree(data)
+    tracemalloc.start()
+    try:
+        run(1_000, measured)
+    finally:
+        tracemalloc.stop()
+    assert most < 200, most
 
 
 LIMITED = """

@@ -61,6 +61,19 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], object]] = {
     "a folder below a file": lambda m: m["directories"][0].__setitem__(1, "models/p/cache"),
     "an object outside the store": lambda m: m["objects"][0].__setitem__(0, "../secret"),
     "an object of the protocol": lambda m: m["objects"][0].__setitem__(0, "_vault/format.json"),
+    "an object twice": lambda m: m["objects"].append(m["objects"][0]),
+    "an object with a key that no storage takes": lambda m: m["objects"][0].__setitem__(
+        0, "b.state/" + "k/" * 600 + "k"
+    ),
+    "an object with a name that no disk takes": lambda m: m["objects"][0].__setitem__(0, "b.state/" + "k" * 256),
+    "an object that is hidden": lambda m: m["objects"][0].__setitem__(0, "b.state/.tmp-1-2"),
+    "a path of many folders": lambda m: m["files"][0].__setitem__(1, "d/" * 1500 + "f"),
+    "a long path": lambda m: m["files"][0].__setitem__(1, "/".join(["d" * 255] * 9)),
+    "a folder in many folders": lambda m: m["directories"][0].__setitem__(1, "d/" * 64 + "d"),
+    "a chunk that takes much more than it holds": lambda m: (
+        m["objects"][0].__setitem__(1, 10**6),
+        set_chunk(2, 10**6)(m),
+    ),
     "an object that is not listed": set_chunk(0, 7),
     "a negative object": set_chunk(0, -1),
     "bytes behind the end": set_chunk(1, 149),

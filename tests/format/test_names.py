@@ -1,4 +1,5 @@
 import string
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
@@ -8,8 +9,8 @@ from statevault.errors import FormatError, InvalidNameError
 from statevault.format.keys import check_object_key, manifest_key, object_key, parse_state_keys, state_prefix
 from statevault.format.names import (
     check_component_name,
+    check_distinct_paths,
     check_logical_path,
-    check_no_path_is_a_folder,
     check_state_name,
 )
 
@@ -64,10 +65,34 @@ def test_a_component_name_is_one_segment() -> None:
         check_component_name("a/b")
 
 
-@pytest.mark.parametrize("paths", [["a", "a"], ["a", "a/b"], ["x/y/z", "x"]])
+@pytest.mark.parametrize(
+    "paths", [["a", "a"], ["a", "a/b"], ["x/y/z", "x"], ["a", "a!", "a/b"], ["a", "a.b", "a/b/c"], ["a/b", "a", "a b"]]
+)
 def test_paths_that_cannot_all_be_files_are_refused(paths: list[str]) -> None:
     with pytest.raises(FormatError):
-        check_no_path_is_a_folder(paths)
+        check_distinct_paths(paths)
+
+
+@pytest.mark.parametrize(("files", "folders"), [(["a"], ["a"]), (["a"], ["a/b", "a!"]), (["a", "b"], ["b/c/d"])])
+def test_a_file_is_no_folder(files: list[str], folders: list[str]) -> None:
+    with pytest.raises(FormatError):
+        check_distinct_paths(files, folders)
+
+
+small_paths = st.lists(st.sampled_from(["a", "b", "a.", "a!", "b~"]), min_size=1, max_size=3).map("/".join)
+
+
+@given(st.lists(small_paths, max_size=6), st.lists(small_paths, max_size=4))
+def test_paths_are_refused_if_and_only_if_a_disk_could_not_hold_them(files: list[str], folders: list[str]) -> None:
+    above = {parent for path in files + folders for parent in accumulate(path.split("/"), "{}/{}".format)}
+    parents = {path.rpartition("/")[0] for path in above} | set(folders)
+    fits = len(set(files)) == len(files) and parents.isdisjoint(files)
+    try:
+        check_distinct_paths(files, folders)
+    except FormatError:
+        assert not fits
+    else:
+        assert fits
 
 
 segments = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=80)

@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 _MAX_DTYPE_DEPTH = 16
+_MAX_DIMENSIONS = 64
 _RECORD = "record"
 _PLAIN = re.compile(r"[<>|][biufcSUVmM][0-9]{1,10}(\[[0-9A-Za-z/]{1,32}\])?")
 
@@ -154,6 +155,8 @@ def _check(
 ) -> tuple[np.dtype[Any], tuple[int, ...], Literal["C", "F"]]:
     decoded = decode_dtype(dtype)
     sizes = tuple(shape)
+    if len(sizes) > _MAX_DIMENSIONS:
+        raise FormatError(f"an array has {len(sizes)} dimensions, NumPy works with up to {_MAX_DIMENSIONS}")
     if order not in ("C", "F") or not all(type(n) is int and n >= 0 for n in sizes):
         raise FormatError("an array has a malformed shape")
     if math.prod(sizes) * decoded.itemsize != block_length:

@@ -165,6 +165,8 @@ def build_dataclass(items: list[Any]) -> object:
     """
     module, qualname, *pairs = items
     cls = _require_class(module, qualname)
+    if not all(type(name) is str for name in pairs[::2]):
+        raise FormatError(f"a value of {module}.{qualname} in the tree file has a field without a name")
     values = dict(zip(pairs[::2], pairs[1::2], strict=True))
     if not dataclasses.is_dataclass(cls):
         raise FormatError(f"{module}.{qualname} is not a dataclass any more")

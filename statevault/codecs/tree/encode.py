@@ -16,7 +16,7 @@ import pickle
 import struct
 import sys
 import zoneinfo
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import msgpack
@@ -24,6 +24,7 @@ import msgpack
 from statevault.codecs.pickles import pickles_allowed
 from statevault.codecs.tree import arrays, classes, tensors
 from statevault.codecs.tree.blocks import INLINE_LIMIT, BlockTable
+from statevault.codecs.tree.hashes import MAX_OF_ONE_HASH, crowded
 from statevault.codecs.tree.layout import FLAG_PICKLES, EncodedTree, build_head, padding
 from statevault.codecs.tree.refusal import Refusal, qualified_name, show_key
 from statevault.codecs.tree.tags import FACTORIES, MAX_DEPTH, Code, tag
@@ -34,6 +35,7 @@ __all__ = ["encode_tree"]
 
 _MAX_VALUES = 2**31 - 1
 _ATOMS = frozenset({type(None), bool, int, float, str})
+_TEXT = frozenset({str})
 _TAGS = {code: tag(code) for code in Code}
 _TUPLE = _TAGS[Code.TUPLE]
 _LEAF = int(Code.LEAF)
@@ -189,6 +191,14 @@ class _Encoder:
             self._kept.append(obj)
         return msgpack.ExtType(_LEAF, struct.pack("<I", number))
 
+    def refuse_crowd(self, keys: Collection[Any]) -> None:
+        """Refuse a dict or set that would not be read again."""
+        if crowded(keys):
+            raise Refusal(
+                f"{qualified_name(type(keys))} can't be stored: more than {MAX_OF_ONE_HASH} of its keys have the same "
+                "hash, so that it would take very long to load; store a list"
+            )
+
     def refuse(self, obj: object, reason: str) -> msgpack.ExtType:
         """Pickle a value where that is allowed, else refuse it."""
         if not self._pickles:
@@ -231,6 +241,7 @@ class _Encoder:
         return self.sequence([_TAGS[Code.DEQUE], obj.maxlen], obj, depth, obj)
 
     def lower_set(self, obj: Any, depth: int) -> Any:
+        self.refuse_crowd(obj)
         code = Code.SET if type(obj) is set else Code.FROZENSET
         kinds = set(map(type, obj))
         # The iteration order of strings differs from process to process; equal sets should make equal bytes.
@@ -238,6 +249,8 @@ class _Encoder:
         return self.sequence([_TAGS[code]], items, depth, obj)
 
     def lower_dict(self, obj: dict[Any, Any], depth: int) -> Any:
+        if not _TEXT.issuperset(map(type, obj)):
+            self.refuse_crowd(obj)
         if depth < MAX_DEPTH and _ATOMS.issuperset(map(type, obj)):
             if _ATOMS.issuperset(map(type, obj.values())):
                 return obj
@@ -245,12 +258,15 @@ class _Encoder:
         return self.pairs([_TAGS[Code.DICT]], obj.items(), depth, obj)
 
     def lower_ordered_dict(self, obj: Any, depth: int) -> Any:
+        self.refuse_crowd(obj)
         return self.pairs([_TAGS[Code.ORDERED_DICT]], obj.items(), depth, obj)
 
     def lower_counter(self, obj: Any, depth: int) -> Any:
+        self.refuse_crowd(obj)
         return self.pairs([_TAGS[Code.COUNTER]], obj.items(), depth, obj)
 
     def lower_default_dict(self, obj: Any, depth: int) -> Any:
+        self.refuse_crowd(obj)
         factory = obj.default_factory
         name = None if factory is None else next((n for n, f in FACTORIES.items() if f is factory), "")
         if name == "":

@@ -22,7 +22,7 @@ from statevault.codecs.tree.received import find_received
 from statevault.codecs.tree.tensors import MapLocation
 from statevault.errors import CorruptStateError, FormatError, StateVaultError, UnsupportedTypeError
 
-__all__ = ["holds_pickle", "read_tree", "segment_boundaries", "write_tree"]
+__all__ = ["holds_pickle", "read_tree", "segment_boundaries", "structure_size", "write_tree"]
 
 _WRITE_BUFFER = 256 * 1024
 _MAP_FROM = 64 * 1024
@@ -149,6 +149,19 @@ def segment_boundaries(source: str | os.PathLike[str] | Buffer) -> list[int] | N
         return None
     offsets, _, expected_size = segment_offsets(preamble, memoryview(table))
     return offsets if size is None or size == expected_size else None
+
+
+def structure_size(beginning: Buffer) -> int:
+    """How many bytes at the beginning of a tree file are parsed; all else are numbers, which take what they have.
+
+    Args:
+        beginning: The first 64 bytes of the file, or more.
+
+    Returns:
+        Bytes, as the file itself says; 0 if it is no tree file.
+    """
+    preamble = _parse_or_none(flat_view(beginning)[:PREAMBLE_SIZE], None)
+    return 0 if preamble is None else preamble.head_length
 
 
 def holds_pickle(path: str | os.PathLike[str]) -> bool:

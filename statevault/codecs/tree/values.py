@@ -13,8 +13,9 @@ from typing import Any
 
 from statevault.codecs.tree import arrays, classes, tensors
 from statevault.codecs.tree.document import unpack_document
+from statevault.codecs.tree.hashes import MAX_OF_ONE_HASH, crowded
 from statevault.codecs.tree.tags import FACTORIES, FIRST_TAG, Code
-from statevault.errors import FormatError
+from statevault.errors import FormatError, StateVaultError
 
 __all__ = ["ValueReader"]
 
@@ -37,7 +38,15 @@ class ValueReader:
 
     def read(self, data: memoryview) -> Any:
         """Build the root value."""
-        value = unpack_document(data, ext_hook=self._extension, list_hook=self._array)
+        hooks: dict[str, Callable[..., Any]] = {"ext_hook": self._extension, "list_hook": self._array}
+        try:
+            value = unpack_document(data, **hooks)
+        except StateVaultError:
+            raise
+        except ValueError:
+            # Most files have no maps with other keys than texts. Those of others are looked at before they are built.
+            self._open_tags = 0
+            value = unpack_document(data, object_pairs_hook=_mapping, **hooks)
         if self._open_tags:
             # A tag that isn't first in an array would end up as a value.
             raise FormatError("the tree file has a tag outside of its place")
@@ -68,10 +77,25 @@ class ValueReader:
 
 
 def _dict(items: list[Any]) -> dict[Any, Any]:
-    result = dict(zip(items[::2], items[1::2], strict=True))
-    if 2 * len(result) != len(items):
+    return _mapping(list(zip(items[::2], items[1::2], strict=True)))
+
+
+def _mapping(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    _refuse_crowd([key for key, _ in pairs])
+    result = dict(pairs)
+    if len(result) != len(pairs):
         raise FormatError("a dict in the tree file has a key twice")
     return result
+
+
+def _set(items: list[Any]) -> set[Any]:
+    _refuse_crowd(items)
+    return set(items)
+
+
+def _refuse_crowd(keys: list[Any]) -> None:
+    if crowded(keys):
+        raise FormatError(f"a dict or set in the tree file has more than {MAX_OF_ONE_HASH} keys of the same hash")
 
 
 def _default_dict(items: list[Any]) -> collections.defaultdict[Any, Any]:
@@ -151,8 +175,8 @@ def _torch_size(items: list[Any]) -> Any:
 _BUILDERS: dict[Code, Callable[[list[Any]], Any]] = {
     Code.TUPLE: tuple,
     Code.DEQUE: _deque,
-    Code.SET: set,
-    Code.FROZENSET: frozenset,
+    Code.SET: _set,
+    Code.FROZENSET: lambda items: frozenset(_set(items)),
     Code.DICT: _dict,
     Code.ORDERED_DICT: lambda items: collections.OrderedDict(_dict(items)),
     Code.DEFAULT_DICT: _default_dict,

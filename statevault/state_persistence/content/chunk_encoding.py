@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from statevault.codecs import compress_chunk, decompress_chunk, shuffle, unshuffle
+from statevault.codecs import compress_bounded, compress_chunk, decompress_chunk, shuffle, unshuffle
 from statevault.errors import FormatError
 from statevault.format.manifest import ENCODING_PLAIN, ENCODING_ZSTD, SHUFFLED_WIDTHS
 from statevault.storage import Buffer
@@ -25,18 +25,21 @@ class Compression(Enum):
     """Of each chunk whichever of the encodings is the smallest."""
 
 
-def encode_chunk(raw: Buffer, compression: Compression) -> tuple[Buffer, int]:
+def encode_chunk(raw: Buffer, compression: Compression, *, parsed: bool = False) -> tuple[Buffer, int]:
     """Encode a chunk.
 
     Args:
         raw: Its bytes.
         compression: What to do to them.
+        parsed: Whether they are of the structure of a tree file, which must not grow without bound.
 
     Returns:
         What to store, and the number of the encoding.
     """
     if compression is Compression.NONE:
         return raw, ENCODING_PLAIN
+    if parsed:
+        return compress_bounded(raw), ENCODING_ZSTD
     encoding = _smallest(raw) if compression is Compression.SMALLEST else ENCODING_ZSTD
     width = SHUFFLED_WIDTHS.get(encoding)
     return compress_chunk(raw if width is None else shuffle(raw, width)), encoding

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 
-from statevault.codecs import digest, shuffle, worth_compressing
+from statevault.codecs import digest, shuffle, structure_size, worth_compressing
 from statevault.format.chunking import chunk_unit, plan_chunks
 from statevault.format.manifest import SHUFFLED_WIDTHS
 from statevault.state_persistence.content.chunk_encoding import Compression, encode_chunk
@@ -16,6 +17,7 @@ from statevault.worker_pool import WorkerPool
 
 __all__ = ["ChunkedContent"]
 
+_BEGINNING = 64
 _BYTES_AHEAD = 8 * 1024**2
 _SAMPLES = 5
 _SMALL_GAIN = 0.03
@@ -50,6 +52,14 @@ class ChunkedContent(ABC):
         """What has to be hashed is not."""
         return False
 
+    @cached_property
+    def structure_size(self) -> int:
+        """How many of its first bytes are parsed when it is read as a tree."""
+        if not self._plan:
+            return 0
+        with self._open() as read:
+            return structure_size(read(0, min(self._plan[0][1], _BEGINNING)))
+
     def digests(self, chunks: Sequence[int]) -> Iterator[bytes]:
         """Hash some of the chunks."""
         with self._open() as read:
@@ -75,11 +85,14 @@ class ChunkedContent(ABC):
 
     def encoded(self, chunks: Sequence[int], compression: Compression) -> Iterator[EncodedChunk]:
         """Read some of the chunks, a few ahead of the one who takes them."""
+        parsed = 0 if compression is Compression.NONE else self.structure_size
         with self._open() as read:
 
             def encode(number: int) -> EncodedChunk:
-                raw, content_digest = self._taken(*self._plan[number], read)
-                return EncodedChunk(*encode_chunk(raw, compression), memoryview(raw).nbytes, content_digest)
+                start, stop = self._plan[number]
+                raw, content_digest = self._taken(start, stop, read)
+                stored, encoding = encode_chunk(raw, compression, parsed=start < parsed)
+                return EncodedChunk(stored, encoding, memoryview(raw).nbytes, content_digest)
 
             yield from self._encoders.map_ordered(encode, chunks, ahead=self._ahead)
 

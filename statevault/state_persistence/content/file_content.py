@@ -48,6 +48,10 @@ class FileContent(Protocol):
     def digests_are_known(self) -> bool:
         """Whether nothing has to be read for them."""
 
+    @property
+    def structure_size(self) -> int:
+        """How many of its first bytes are parsed when it is read as a tree; they may have to be read for that."""
+
     def digests(self, chunks: Sequence[int]) -> Iterator[bytes]:
         """BLAKE3 of some of the chunks; they may have to be read for that.
 

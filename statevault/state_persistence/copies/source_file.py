@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from statevault.codecs import structure_size
 from statevault.errors import CorruptStateError, StatePrunedError
 from statevault.format.manifest import ENCODING_PLAIN, SHUFFLED_WIDTHS, Chunk, FileEntry
 from statevault.state_persistence.content.chunk_encoding import Compression, encode_chunk
@@ -107,6 +108,18 @@ class SourceFile:
         return (self.entry.chunks[number].digest for number in chunks)
 
     @property
+    def structure_size(self) -> int:
+        """How many of its first bytes are parsed; its first chunk is read for that.
+
+        Raises:
+            CorruptStateError: And the others of :meth:`encoded`.
+        """
+        if not self.entry.chunks:
+            return 0
+        (first,) = self._fetched(self.entry.chunks[:1], Compression.NONE)
+        return structure_size(first.stored)
+
+    @property
     def is_shuffled(self) -> bool:
         """Whether there are byte planes in the source, which are copied as they are."""
         return any(chunk.encoding in SHUFFLED_WIDTHS for chunk in self.entry.chunks)
@@ -147,7 +160,8 @@ class SourceFile:
                 raw = reader.decoded(chunk, memoryview(stored), self.logical_path)
                 encoding = chunk.encoding
                 if (encoding == ENCODING_PLAIN) is not (compression is Compression.NONE):
-                    stored, encoding = encode_chunk(bytes(raw), compression)
+                    # It was not compressed where most of the file was: because it would have grown too much, or hardly.
+                    stored, encoding = encode_chunk(bytes(raw), compression, parsed=True)
                 encoded.append(EncodedChunk(stored, encoding, chunk.size, chunk.digest))
         except (CorruptStateError, StatePrunedError) as error:
             self.source.failures.append(error)

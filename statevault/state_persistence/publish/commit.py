@@ -14,7 +14,7 @@ from functools import partial
 
 from pydantic import JsonValue
 
-from statevault.codecs import compress_chunk, digest
+from statevault.codecs import compress_bounded, digest
 from statevault.errors import (
     FormatError,
     ObjectExistsError,
@@ -283,7 +283,7 @@ def _put_manifest(
         files=content.files,
     )
     packed = manifest.pack()
-    stored = compress_chunk(packed)
+    stored = compress_bounded(packed)
     storage.put(manifest_key(key.state), stored)
     record = CommitRecord(
         state=key.state,

@@ -6,7 +6,9 @@ Memory is bounded whatever the size of a file: chunks are made a few ahead of th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 
+from statevault.codecs import MAX_EXPANSION
 from statevault.format.manifest import Chunk
 from statevault.state_persistence.content.chunk_encoding import Compression
 from statevault.state_persistence.content.file_content import EncodedChunk, StateFile
@@ -67,7 +69,24 @@ class FileBody:
             digests |= zip(rest, self._content.digests(rest), strict=True)
         for number, digest in digests.items():
             self._reused[number] = known.get(digest)
+        self._keep_structure_bounded()
         return [chunk for chunk in self._reused if chunk is not None]
+
+    def _keep_structure_bounded(self) -> None:
+        """Put what is parsed of the file anew where too few stored bytes would stand for it (format, section 4)."""
+        places: set[tuple[int, int]] = set()
+        thin = []
+        for number, chunk in enumerate(self._reused):
+            if chunk is not None:
+                if chunk.size > MAX_EXPANSION * chunk.stored or (chunk.object, chunk.offset) in places:
+                    thin.append(number)
+                places.add((chunk.object, chunk.offset))
+        if thin:
+            starts = [0, *accumulate(self._sizes)]
+            parsed = self._content.structure_size
+            for number in thin:
+                if starts[number] < parsed:
+                    self._reused[number] = None
 
     def reuse_only(self, objects: set[int]) -> None:
         """Upload what lies in other objects of the base than these after all."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from statevault.codecs import SealWriter, compress_chunk, decompress_chunk, digest, find_seal
+from statevault.codecs import SealWriter, compress_bounded, decompress_chunk, digest, find_seal, is_bounded
 from statevault.errors import FormatError, StateVaultError
 from statevault.format.keys import MARKER_PACK, StateKey, commit_key
 from statevault.format.marker_pack import MAX_PACK_SIZE, MarkerPack, PackedMarker, microseconds
@@ -163,7 +163,7 @@ class PackedMarkers:
 def seal_pack(markers: list[PackedMarker]) -> bytes:
     """Make the object of a pack."""
     packed = MarkerPack.model_construct(markers=markers).pack()
-    payload = compress_chunk(packed)
+    payload = compress_bounded(packed)
     seal = SealWriter({"kind": _KIND, "size": len(packed)})
     seal.update(payload)
     return payload + seal.finish()
@@ -189,6 +189,8 @@ def open_pack(data: bytes, *, where: str) -> MarkerPack:
     # Before anything is decompressed: a frame gives no more than this.
     if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= MAX_PACK_SIZE:
         raise FormatError(f"{where} says that it has {size!r} bytes; at most {MAX_PACK_SIZE} are allowed")
+    if not is_bounded(size, len(data)):
+        raise FormatError(f"{where} has {len(data)} bytes and says that they make {size}, more than any writer packs")
     return MarkerPack.unpack(decompress_chunk(memoryview(data)[: -seal.size], size=size), where=where)
 
 

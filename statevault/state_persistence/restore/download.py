@@ -14,17 +14,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-from statevault.codecs import decompress_chunk, digest
+from statevault.codecs import decompress_chunk, digest, is_bounded, structure_size
 from statevault.codecs.buffers import copy_bytes
 from statevault.errors import (
     CorruptStateError,
     FormatError,
     ObjectNotFoundError,
     StatePrunedError,
+    StorageAccessError,
     StorageError,
     UnsupportedVersionError,
 )
-from statevault.format.keys import StateKey, folder_of, manifest_key
+from statevault.format.keys import StateKey, folder_of, manifest_key, state_prefix
 from statevault.format.manifest import Chunk, FileEntry, Manifest
 from statevault.format.records import CommitRecord
 from statevault.state_persistence.content.chunk_encoding import decode_chunk
@@ -99,6 +100,8 @@ class StateReader:
             StatePrunedError: The state was removed meanwhile.
             StorageError: The storage failed.
         """
+        files = list(files)
+        entries = {file.path: file for file in files}
         reused = _ReadMemory()
 
         def perform(read: Read) -> None:
@@ -108,6 +111,8 @@ class StateReader:
             for path, offset, chunk in read.pieces:
                 begin = chunk.offset - read.start
                 decoded = self.decoded(chunk, content[begin : begin + chunk.stored], path)
+                if not offset:
+                    self._check_structure(entries[path], decoded)
                 if path not in memory:
                     sink(path, offset, decoded)
                 elif place is None:
@@ -167,6 +172,11 @@ class StateReader:
     def _read_manifest(self) -> Manifest:
         reference = self.record.manifest
         key = manifest_key(self.record.state)
+        if not is_bounded(reference.size, reference.length):
+            raise CorruptStateError(
+                f"the state {self.record.state!r} is damaged: by its commit marker {self._where(key)} has "
+                f"{reference.length} bytes that make {reference.size}, more than any writer packs"
+            )
         stored = self._get(key, 0, reference.length)
         if digest(stored).hex() != reference.digest:
             raise self._damaged(f"{self._where(key)} does not match the digest in its commit marker")
@@ -219,7 +229,7 @@ class StateReader:
         where = f"{path!r} of the state {self.record.state!r}"
         try:
             content = decode_chunk(stored, chunk.encoding, size=chunk.size)
-        except CorruptStateError as error:
+        except (CorruptStateError, FormatError) as error:
             raise self._damaged(f"{where} is damaged: {error}") from None
         if digest(content) != chunk.digest:
             object_key = self.manifest.objects[chunk.object].key
@@ -228,6 +238,40 @@ class StateReader:
                 "do not match their digest"
             )
         return content
+
+    def check_objects(self, files: Iterable[FileEntry]) -> None:
+        """Check that the objects in which files lie are there, as large as the manifest says; nothing is read.
+
+        Raises:
+            CorruptStateError: One is missing, or too small.
+            StatePrunedError: The state was removed meanwhile.
+            StorageError: The storage failed.
+        """
+        needed = {self.manifest.objects[chunk.object] for file in files for chunk in file.chunks}
+        folders = sorted({folder_of(entry.key) for entry in needed})
+        found = {info.key: info.size for folder in folders for info in self._storage.list(state_prefix(folder))}
+        for key, size in sorted(needed):
+            if key not in found:
+                raise self._missing(key)
+            if found[key] < size:
+                raise self._too_short(key, size)
+
+    def _check_structure(self, file: FileEntry, beginning: Buffer) -> None:
+        """Check that what is parsed of a tree file has not grown out of next to nothing."""
+        parsed = structure_size(beginning)
+        if is_bounded(parsed, 0):
+            return
+        offset, ranges = 0, []
+        for chunk in file.chunks:
+            if offset < parsed:
+                ranges.append((chunk.object, chunk.offset, chunk.offset + chunk.stored))
+            offset += chunk.size
+        stored = _bytes_in(ranges)
+        if not is_bounded(parsed, stored):
+            raise CorruptStateError(
+                f"{file.path!r} of the state {self.record.state!r} is damaged: its structure has {parsed} bytes and is "
+                f"made of {stored} stored ones, fewer than any writer stores"
+            )
 
     def _get(self, key: str, start: int, end: int) -> bytes:
         with self._explained(key, end):
@@ -244,12 +288,10 @@ class StateReader:
             yield
         except ObjectNotFoundError:
             raise self._missing(key) from None
-        except StorageError:
+        except StorageError as error:
             # A connection that broke, or an object that was cut short: its size tells which.
             if self._size(key) < end:
-                raise self._damaged(
-                    f"the state {self.record.state!r} is damaged: {self._where(key)} has fewer than {end} bytes"
-                ) from None
+                raise self._too_short(key, end, error) from None
             raise
 
     def _size(self, key: str) -> int:
@@ -261,6 +303,12 @@ class StateReader:
     def _missing(self, key: str) -> CorruptStateError | StatePrunedError:
         return self._damaged(f"the state {self.record.state!r} is damaged: {self._where(key)} is missing")
 
+    def _too_short(self, key: str, end: int, error: StorageError | None = None) -> CorruptStateError | StatePrunedError:
+        why = f": {error}" if isinstance(error, StorageAccessError) else ""  # a link lies there
+        return self._damaged(
+            f"the state {self.record.state!r} is damaged: {self._where(key)} has fewer than {end} bytes{why}"
+        )
+
     def _damaged(self, how: str) -> CorruptStateError | StatePrunedError:
         """The error for what is not as the manifest says."""
         # Only now: what explains it may have come after the state was found.
@@ -270,3 +318,14 @@ class StateReader:
 
     def _where(self, key: str) -> str:
         return f"{key} of {self._storage.url}"
+
+
+def _bytes_in(ranges: list[tuple[int, int, int]]) -> int:
+    """How many bytes some ranges of objects have, each byte counted once."""
+    total = covered = 0
+    last = -1
+    for index, start, end in sorted(ranges):
+        covered = covered if index == last else 0
+        total += max(0, end - max(start, covered))
+        covered, last = max(covered, end), index
+    return total

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from statevault.codecs import pickle_policy
-from statevault.errors import PickleNotAllowedError, StagingSpaceError, StateVaultError
+from statevault.errors import CorruptStateError, PickleNotAllowedError, StagingSpaceError, StateVaultError
 from statevault.format.manifest import FileEntry
 from statevault.state_persistence.mixin import PersistentMembers, PersistentState
 from statevault.state_persistence.restore.download import StateReader
@@ -22,6 +22,19 @@ from statevault.state_persistence.snapshot.staging import Staging
 __all__ = ["Loader"]
 
 _SHOWN = 5
+# What a filesystem says of paths and lengths that it can't have, however much room there is.
+_NAMES_AND_SIZES = frozenset(
+    {
+        errno.ENAMETOOLONG,
+        errno.EILSEQ,
+        errno.EINVAL,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.EFBIG,
+        errno.EOVERFLOW,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +92,11 @@ class Loader:
         self._refuse_pickles(manifest.state, ((file.path, file.needs_allow_pickle) for file in files))
         trees = ReceivedTrees(files, staging)
         try:
-            root = staging.roots(max(1, sum(file.size for file in files) - trees.size), beside=trees.size)[0]
+            try:
+                root = staging.roots(max(1, sum(file.size for file in files) - trees.size), beside=trees.size)[0]
+            except StagingSpaceError:
+                reader.check_objects(files)  # or is it only said to be so large?
+                raise
             with staging.folder(root) as folder:
                 indices = {name: manifest.components.index(name) for name in selection.members}
                 places = [folder / str(index) for index in indices.values()]
@@ -172,10 +189,21 @@ def _fetch(reader: StateReader, files: list[FileEntry], trees: ReceivedTrees, fo
             place.mkdir(parents=True, exist_ok=True)
         reader.restore(files, target, memory=trees.memory)
         trees.put_stubs(target)
+    except StateVaultError:
+        raise
     except OSError as error:
-        if isinstance(error, StateVaultError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StagingSpaceError(
+                f"the state {reader.record.state!r} did not fit into {folder}: {error}. Free some room, or name "
+                "another folder with staging_dir="
+            ) from error
+        if error.errno not in _NAMES_AND_SIZES:
             raise
-        raise StagingSpaceError(
-            f"the state {reader.record.state!r} did not fit into {folder}: {error}. Free some room, or name another "
-            "folder with staging_dir="
+        raise CorruptStateError(
+            f"the state {reader.record.state!r} can't be restored into {folder}, which takes no such names or sizes: "
+            f"{error}"
+        ) from error
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise CorruptStateError(
+            f"the state {reader.record.state!r} can't be restored: {type(error).__name__}: {error}"
         ) from error

@@ -327,13 +327,20 @@ def walk(folder: Path) -> Iterator[Path]:
     """All regular files and all empty folders below a folder, sorted.
 
     Raises:
+        InvalidNameError: A folder's path can't be one in a state.
         UnsupportedTypeError: There is a link or a special file.
     """
+    return _walk(folder, "")
+
+
+def _walk(folder: Path, above: str) -> Iterator[Path]:
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             path = Path(entry.path)
             if entry.is_dir(follow_symlinks=False):
-                below = list(walk(path))
+                # Before anything below is looked at: the depth of folders is bounded, and so is Python's stack.
+                logical_path = check_logical_path(f"{above}{entry.name}")
+                below = list(_walk(path, f"{logical_path}/"))
                 yield from below or [path]
             elif entry.is_file(follow_symlinks=False):
                 yield path

@@ -299,20 +299,31 @@ def _is_ours(root: Path) -> bool:
 
 
 def _remove(path: Path) -> None:
-    """Remove a folder, also one in which a component made something read-only."""
-    with suppress(OSError):
+    """Remove a folder, also one in which a component made something read-only, or folders of any depth."""
+    with suppress(OSError, RecursionError):
         DESCRIPTORS.instead(lambda: shutil.rmtree(path))
     if path.exists():
-        with suppress(OSError):
-            path.chmod(_MODE_PRIVATE)
-        for folder, names, _ in os.walk(path):
-            for name in names:
-                below = Path(folder, name)
-                # os.walk() names links to folders too, and chmod() would follow them.
-                if not below.is_symlink():
-                    with suppress(OSError):
-                        below.chmod(_MODE_PRIVATE)
+        _flatten(path)
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _flatten(path: Path) -> None:
+    """Move all that lies in a folder to its top: no walk is too deep then, and no path too long."""
+    folders = [path]
+    while folders:
+        folder = folders.pop()
+        with suppress(OSError):
+            folder.chmod(_MODE_PRIVATE)
+            with os.scandir(folder) as opened:
+                entries = list(opened)
+            for entry in entries:
+                moved = path / secrets.token_hex(8)
+                if entry.is_dir(follow_symlinks=False):
+                    Path(entry.path).chmod(_MODE_PRIVATE)  # else it can't be moved
+                    folders.append(moved)
+                os.rename(entry.path, moved)  # noqa: PTH104
+            if folder != path:
+                folder.rmdir()
 
 
 def _needed(root: Path, size: int) -> int:

@@ -8,14 +8,17 @@ Invariants, which hold for what POSIX promises of a power cut, and no more:
   returns, it is on the medium that the names are gone.
 * What failed once is not believed when it succeeds the next time without having been written again.
 * Unfinished files are never listed. Those of killed processes go with a delete that follows a listing of their folder.
-* No folder below the root is reached through a symbolic link: whoever can write into the store can't make it write or
-  delete elsewhere. The root itself may be one.
+* Nothing below the root is reached through a symbolic link: whoever can write into the store can't make it read, write
+  or delete elsewhere. The root itself may be one, and so may the folders above it.
+* Nothing that is no file is waited for. A pipe, a socket or a device in a folder is an object without bytes: it is
+  there, as the name of a record is what counts, and it is damaged.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -45,6 +48,7 @@ from statevault.storage.ranges import check_range
 
 __all__ = ["LocalStorage"]
 
+_logger = logging.getLogger(__name__)
 _VANISHED_TRIES = 100
 _MAY_COME_BACK = "an fsync failed before, so a power cut may bring it back; check the disk and restart"
 
@@ -96,6 +100,8 @@ class LocalStorage(Storage):
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         with self._opened(key) as (descriptor, size):
             wanted = check_range(size, start, end, url=self.url, key=key)
+            if not wanted:
+                return b""
             data = os.pread(descriptor, wanted, start)
             if len(data) == wanted:  # nearly always: without a copy
                 return data
@@ -125,24 +131,37 @@ class LocalStorage(Storage):
         self._refuse_links(key)
         try:
             # str paths, no Path per call
-            with DESCRIPTORS.opened(lambda: open(path, "rb", buffering=0)) as file:  # noqa: PTH123
-                yield file.fileno(), os.fstat(file.fileno()).st_size
+            with DESCRIPTORS.opened(lambda: open(path, "rb", buffering=0, opener=_open_at_once)) as file:
+                status = os.fstat(file.fileno())
+                yield file.fileno(), status.st_size if stat.S_ISREG(status.st_mode) else self._special(path, key)
         except StorageError:
             raise
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise self._not_found(key) from None
         except OSError as error:
-            raise storage_error(error, url=self.url, key=key, what=f"Can't read {key} in {self.root}") from error
+            if error.errno == errno.ELOOP:
+                raise self._link_refused(path, key) from None
+            if error.errno != errno.ENXIO:
+                raise storage_error(error, url=self.url, key=key, what=f"Can't read {key} in {self.root}") from error
+            yield -1, self._special(path, key)
+
+    def _special(self, path: str, key: str) -> int:
+        """The size of what is neither a file nor a folder."""
+        if "/" not in key:
+            raise self._not_found(key)  # What lies in the root may be anybody's.
+        _logger.warning("%s is a pipe, a socket or a device, and taken for an object without bytes: remove it", path)
+        return 0
 
     @override
     def head(self, key: str) -> ObjectInfo:
+        self._refuse_links(key)
         try:
-            status = os.stat(self._file(key))  # noqa: PTH116
+            status = os.lstat(self._file(key))
         except (FileNotFoundError, NotADirectoryError):
             raise self._not_found(key) from None
         except OSError as error:
             raise storage_error(error, url=self.url, key=key, what=f"Can't look at {key} in {self.root}") from error
-        if not stat.S_ISREG(status.st_mode):
+        if stat.S_ISDIR(status.st_mode) or not (stat.S_ISREG(status.st_mode) or "/" in key):
             raise self._not_found(key)
         return _info(key, status)
 
@@ -204,7 +223,7 @@ class LocalStorage(Storage):
         top = f"{self.root}/{folder}".rstrip("/")
         try:
             self._folders.sync_removals([str(self.root), top], failures=failures)
-            paths = DESCRIPTORS.instead(lambda: [path for path, _, _ in os.walk(top, onerror=_raise_unless_gone)])
+            paths = DESCRIPTORS.instead(lambda: _with_folders_below(top))
             for path in paths:
                 self._folders.sync(path, failures=failures)
         except OSError as error:
@@ -287,40 +306,75 @@ class LocalStorage(Storage):
 
     def _walk(self, folder: str, name_prefix: str, *, note_empty: bool) -> Iterator[ObjectInfo]:
         """Yield the files below ``root/folder`` whose name there starts with `name_prefix`, sorted by whole key."""
+        # No recursion: somebody may have made folders of any depth.
+        pending = [iter(self._names(folder, name_prefix, note_empty=note_empty))]
+        while pending:
+            key = next(pending[-1], None)
+            if key is None:
+                pending.pop()
+            elif key.endswith("/"):
+                pending.append(iter(self._names(key, "", note_empty=note_empty)))
+            else:
+                yield from self._found(key)
+
+    def _names(self, folder: str, name_prefix: str, *, note_empty: bool) -> Sequence[str]:
+        """The keys of the files in a folder, sorted; of each folder in it what the keys of its files start with."""
         try:
             with DESCRIPTORS.opened(lambda: os.scandir(f"{self.root}/{folder}")) as entries:
                 # A folder is sorted as "name/", for that is how it stands in its files' keys: "a-b" < "a/b".
                 names = [entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name for entry in entries]
         except (FileNotFoundError, NotADirectoryError):
-            return
+            return []
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return []  # Nothing can have been put where nothing can be opened.
             what = f"Can't list {folder or 'the store'} in {self.root}"
             raise storage_error(error, url=self.url, key=folder, what=what) from error
         self._debris.note_files(f"{self.root}/{folder}".rstrip("/"), names)
         if note_empty and not names:
             self._debris.note_empty(f"{self.root}/{folder}".rstrip("/"))
-        for name in sorted(name for name in names if name.startswith(name_prefix) and not is_temporary(name)):
-            if name.endswith("/"):
-                yield from self._walk(folder + name, "", note_empty=note_empty)
-                continue
-            try:
-                status = os.lstat(f"{self.root}/{folder}{name}")
-            except FileNotFoundError:
-                continue  # Deleted since the folder was read.
-            except OSError as error:
-                what = f"Can't look at {folder}{name} in {self.root}"
-                raise storage_error(error, url=self.url, key=folder + name, what=what) from error
-            if stat.S_ISREG(status.st_mode):
-                yield _info(folder + name, status)
-            elif folder and stat.S_ISLNK(status.st_mode):
-                # To pass over a record would be to say that it is not there. A link in the root may be anybody's.
-                raise self._link_refused(f"{self.root}/{folder}{name}", folder + name)
+        return sorted(folder + name for name in names if name.startswith(name_prefix) and not is_temporary(name))
+
+    def _found(self, key: str) -> Iterator[ObjectInfo]:
+        """Yield what lies under a key that was found, if it is an object."""
+        try:
+            status = os.lstat(f"{self.root}/{key}")
+        except FileNotFoundError:
+            return  # Deleted since the folder was read.
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return
+            what = f"Can't look at {key} in {self.root}"
+            raise storage_error(error, url=self.url, key=key, what=what) from error
+        if "/" in key and stat.S_ISLNK(status.st_mode):
+            # To pass over a record would be to say that it is not there. A link in the root may be anybody's.
+            raise self._link_refused(f"{self.root}/{key}", key)
+        if stat.S_ISREG(status.st_mode) or ("/" in key and not stat.S_ISDIR(status.st_mode)):
+            yield _info(key, status)
 
 
-def _raise_unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
+def _with_folders_below(top: str) -> list[str]:
+    """A folder and all below it, as far as they are there and can be opened by a path."""
+    paths: list[str] = []
+    pending = [top]
+    while pending:
+        path = pending.pop()
+        try:
+            with os.scandir(path) as entries:
+                pending += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG):
+                raise
+        else:
+            paths.append(path)
+    return paths
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open no link, and wait for nobody: a pipe has perhaps no other end."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:
-    return ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return ObjectInfo(key, size, datetime.fromtimestamp(status.st_mtime, UTC))

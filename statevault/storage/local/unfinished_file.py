@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import secrets
+import stat
 from contextlib import suppress
 
 from statevault.storage.body import buffers
@@ -88,6 +89,8 @@ class UnfinishedFile:
 
     def equals(self, target: str) -> bool:
         """Whether it holds the same bytes as another file."""
+        if not stat.S_ISREG(os.lstat(target).st_mode):
+            return False  # A pipe would be waited for.
         # str paths, no Path per call
         with (
             DESCRIPTORS.opened(lambda: open(self._path, "rb")) as one,  # noqa: PTH123
