@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -113,9 +114,42 @@ def fake_gcs(folder: Path) -> Iterator[str]:
         yield endpoint
 
 
+@contextlib.contextmanager
+def seaweedfs(folder: Path) -> Iterator[str]:
+    """SeaweedFS in one process; its S3 knows conditional writes. Yields its endpoint."""
+    data = folder / "data"
+    data.mkdir()
+    credentials = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
+    identity = {"name": "test", "credentials": [credentials], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+    config = folder / "s3.json"
+    config.write_text(json.dumps({"identities": [identity]}))
+    # By default its gRPC ports are ten thousand above the others, where they may be taken.
+    ports = {
+        f"{part}.port{grpc}": free_port() for part in ("master", "volume", "filer", "s3") for grpc in ("", ".grpc")
+    }
+    command: list[str | Path] = [
+        Path(sys.executable).parent / "weed",
+        "server",
+        "-s3",
+        f"-s3.config={config}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        f"-dir={data}",
+        "-ip=127.0.0.1",
+        "-master.telemetry=false",
+        "-master.volumeSizeLimitMB=1024",
+        "-volume.max=100",
+        "-volume.preStopSeconds=0",
+        *(f"-{name}={port}" for name, port in ports.items()),
+    ]
+    with running_server(command, port=ports["s3.port"], log=folder / "log"):
+        yield f"http://127.0.0.1:{ports['s3.port']}"
+
+
 STARTERS: dict[str, Callable[[Path], AbstractContextManager[str]]] = {
     "juicefs": juicefs,
     "rclone": rclone,
     "moto": moto,
+    "seaweedfs": seaweedfs,
     "fake-gcs": fake_gcs,
 }

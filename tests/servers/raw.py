@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import urllib.error
 import urllib.request
@@ -71,24 +72,29 @@ class MemoryRaw(RawStore):
         return sorted(path.removeprefix(self.root) for path in MemoryFileSystem.store if path.startswith(self.root))
 
 
+@functools.cache  # one for all tests: most of a client's making is reading botocore's description of S3
+def _s3_client(endpoint: str, access_key: str, secret_key: str) -> Any:
+    return botocore.session.Session().create_client(
+        "s3",
+        region_name="us-east-1",
+        endpoint_url=endpoint,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        config=botocore.config.Config(
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+
+
 class S3Raw(RawStore):
     """A prefix in a bucket, through a plain botocore client."""
 
     def __init__(self, endpoint: str, access_key: str, secret_key: str, bucket: str, prefix: str) -> None:
         self.bucket = bucket
         self.prefix = f"{prefix}/"
-        self.client: Any = botocore.session.Session().create_client(
-            "s3",
-            region_name="us-east-1",
-            endpoint_url=endpoint,
-            aws_access_key_id=access_key,
-            aws_secret_access_key=secret_key,
-            config=botocore.config.Config(
-                s3={"addressing_style": "path"},
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-        )
+        self.client = _s3_client(endpoint, access_key, secret_key)
 
     def make_bucket(self) -> None:
         """Make the bucket if it does not exist."""

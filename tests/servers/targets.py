@@ -13,7 +13,7 @@ from tests.servers.raw import RawStore
 __all__ = ["S3_SERVERS", "SERVER_NAMES", "StorageTarget", "target_names"]
 
 SERVER_NAMES = tuple(STARTERS)
-S3_SERVERS = ("juicefs", "rclone", "moto")
+S3_SERVERS = ("juicefs", "rclone", "moto", "seaweedfs")
 
 
 @dataclass(frozen=True, slots=True)

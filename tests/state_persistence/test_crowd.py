@@ -24,7 +24,7 @@ WRITERS, PRUNERS = 4, 2
 LONGEST_LIFE_S = 1.5
 
 
-@pytest.mark.parametrize("backend", ["local", "juicefs"])
+@pytest.mark.parametrize("backend", ["local", "juicefs", pytest.param("seaweedfs", marks=pytest.mark.long)])
 def test_writers_and_pruners_that_are_killed_never_break_a_promise(backend: str, servers: Servers) -> None:
     target = servers.target(backend)
     context = multiprocessing.get_context("forkserver")

@@ -87,6 +87,11 @@ class StorageContract:
         """Whether a put over an existing object is atomic; statevault itself only ever repeats a put of same bytes."""
         return True
 
+    @pytest.fixture
+    def keeps_backslashes(self) -> bool:
+        """Whether a backslash in a key stays one; statevault itself puts none into a key."""
+        return True
+
     def test_put_stores_the_bytes_under_the_key(self, storage: Storage, raw: RawStore) -> None:
         assert storage.put("a/b", b"hello") == 5
         assert raw.get("a/b") == b"hello"
@@ -251,7 +256,9 @@ class StorageContract:
         assert storage.get("a/b") == b"2"
 
     @pytest.mark.parametrize("key", ODD_KEYS)
-    def test_a_key_is_kept_as_it_is(self, storage: Storage, raw: RawStore, key: str) -> None:
+    def test_a_key_is_kept_as_it_is(self, storage: Storage, raw: RawStore, key: str, keeps_backslashes: bool) -> None:
+        if "\\" in key and not keeps_backslashes:
+            pytest.skip("this server takes a backslash for a slash")
         storage.put(key, b"odd")
         assert raw.keys() == [key]
         assert raw.get(key) == b"odd"
