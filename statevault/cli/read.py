@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -100,7 +100,8 @@ def _appearing_whole(folder: Path) -> Iterator[Path]:
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.absolute().name[:100]}.", dir=folder.absolute().parent))
         try:
             yield partial
-            partial.chmod(0o755)
+            with suppress(OSError):  # FAT and some network mounts have no modes
+                partial.chmod(0o755)
             partial.rename(folder)  # also over an empty folder
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)

@@ -126,6 +126,14 @@ def _others(own: Claim) -> dict[str, bool]:
     """The other claims that are alive, by name: whether each is held."""
     found = {info.key.removeprefix(own.prefix): info for info in own.storage.list(own.prefix)}
     if own.name not in found:
+        if own.storage.exists(own.prefix + own.name):
+            # Who is not seen by others sees none of them.
+            raise StorageError(
+                f"put {own.prefix + own.name} into {own.storage.url}, and its listing does not show it: nothing else "
+                "was put. The URL may be another spelling of that of an experiment: write it as the storage lists it",
+                url=own.storage.url,
+                key=own.prefix + own.name,
+            )
         raise TrialTakenError(f"the claim on {_what(own.prefix)} in {own.storage.url} was taken away: try again")
     now = found[own.name].modified
     names = [name for name in found if name != own.name and not name.endswith(_BEAT)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from statevault.storage.retry import RetryingStorage, RetryPolicy
 
 __all__ = ["join_url", "local_folder", "normalized_url", "open_storage", "parent_and_name"]
 
-_EXTRAS = {"gs": "gcs", "gcs": "gcs"}
+_EXTRAS = {"gs": "gcs"}
+_SAME_PROTOCOL = {"s3a": "s3", "gcs": "gs"}
+_AMBIGUOUS = re.compile(r"//|(?:^|/)\.\.?(?:/|$)|[\\\x00-\x1f\x7f\ud800-\udfff]")
 _PROTOCOLS = frozenset(fsspec.available_protocols())
 _DEFAULT_RETRY = RetryPolicy()
 
@@ -66,12 +69,12 @@ def open_storage(
         return LocalStorage(_local_path(text))
     storage: Storage
     try:
-        if protocol in {"s3", "s3a"}:
+        if protocol == "s3":
             # Not at the top: s3fs brings botocore, which takes most of a second to import.
             from statevault.storage.s3.storage import S3Storage  # noqa: PLC0415
 
             storage = S3Storage(text, options)
-        elif protocol in {"gs", "gcs"}:
+        elif protocol == "gs":
             from statevault.storage.gcs.storage import GcsStorage  # noqa: PLC0415
 
             storage = GcsStorage(text, options)
@@ -92,13 +95,17 @@ def open_storage(
 def normalized_url(url: str | os.PathLike[str] | UPath) -> str:
     """One spelling for each place: paths absolute, no ``file://`` before them, no slash at the end.
 
+    Of remote URLs those are refused that a server may take for another spelling of the same place.
+
     Raises:
-        InvalidNameError: `url` is empty, is only nearly a URL (``s3:/bucket``), or names the home of an unknown user.
+        InvalidNameError: `url` is empty or has a NUL, is only nearly a URL (``s3:/bucket``), names the home of an
+            unknown user, or is remote and has an empty, ``.`` or ``..`` segment, a backslash or a control character.
     """
     # A remote UPath has no __fspath__.
     text = str(url) if isinstance(url, UPath) else os.fspath(url)
-    if not text:
-        raise InvalidNameError("A store needs a path or a URL, not an empty string.")
+    if not text or "\0" in text:
+        what = f"{redacted(text)!r}, which has a NUL" if text else "an empty string"
+        raise InvalidNameError(f"A store needs a path or a URL, not {what}.")
     protocol = _protocol(text)
     if protocol == "":
         _refuse_near_url(text)
@@ -110,9 +117,18 @@ def normalized_url(url: str | os.PathLike[str] | UPath) -> str:
             raise InvalidNameError(
                 f"{text}: {home} is the home folder of nobody here; a folder of that name is ./{text}"
             ) from None
-        return os.path.abspath(path)  # noqa: PTH100 - resolve() follows links
-    head, _, rest = text.partition("://")
-    return f"{head.lower()}://{rest.rstrip('/')}"
+        absolute = os.path.abspath(path)  # noqa: PTH100 - resolve() follows links
+        return f"/{absolute.lstrip('/')}"  # POSIX lets "//a" stand
+    place = text.partition("://")[2].rstrip("/")
+    if protocol == "memory":
+        place = place.lstrip("/")  # where memory:///a is memory://a
+    if protocol in _PROTOCOLS and _AMBIGUOUS.search(place):
+        # A store would be found, and overwritten, through another URL, whose listings show nothing of it.
+        raise InvalidNameError(
+            f"{redacted(text)!r} can't be the URL of a store, as some servers take it for that of another place: write "
+            "single forward slashes, and no '.' or '..' segment, backslash or control character"
+        )
+    return f"{_SAME_PROTOCOL.get(protocol, protocol)}://{place}"
 
 
 def local_folder(path: str | os.PathLike[str], use: str) -> Path:

@@ -27,6 +27,7 @@ _REUSE = "state_persistence/publish/reuse.py"
 _PACKED = "state_persistence/records/packed_markers.py"
 _PACKING = "state_persistence/records/packing.py"
 _WIPED = ("test_wiped_store.py",)
+_HIDDEN = ("test_hidden_stores.py",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ MUTANTS = (
         "    may_clash = request.name is not None or not names.are_fine\n"
         "    if may_clash:\n"
         "        try:\n"
-        "            _check_still_free(storage, catalog, key, left_over)\n"
+        "            _check_still_free(storage, catalog, key, left_over, ids=listing.ids)\n"
         "        except Exception:\n"
         "            # Nothing else was put yet, and what lies there may be somebody's.\n"
         "            drop_session(storage, session)\n"
@@ -527,9 +528,8 @@ MUTANTS = (
     Mutant(
         "what was listed before there was an id counts",
         _CATALOG,
-        "            return self.listing()\n        return Listing(ids=",
-        "            return Listing(commits=tuple(parse_state_keys(infos, COMMITS)), objects=infos)\n"
-        "        return Listing(ids=",
+        "            return self._listed(self._identify(writer), writer, generation)\n",
+        "            ids = parse_ids(self._identify(writer))\n",
         _WIPED,
     ),
     Mutant(
@@ -591,8 +591,39 @@ MUTANTS = (
     Mutant(
         "the base's objects count whenever they were put",
         _REUSE,
-        " and self.seen.get(entry.key, info) == info\n",
-        "\n",
+        "            return self.seen[entry.key] == info\n",
+        "            return True\n",
         _WIPED,
+    ),
+    # -- what is not listed, or is another's
+    Mutant(
+        "an empty list is an empty store",
+        _CATALOG,
+        "        if id_key(identity) not in infos:\n",
+        "        if False:\n",
+        _HIDDEN,
+    ),
+    Mutant(
+        "the store is described before it is known to be empty",
+        _CATALOG,
+        "        if writer is not None and not ids:\n",
+        "        if writer is not None and FORMAT_KEY not in infos:\n"
+        "            self._storage.put(FORMAT_KEY, FormatRecord().to_json())\n"
+        "        if writer is not None and not ids:\n",
+        _HIDDEN,
+    ),
+    Mutant(
+        "an empty folder is free although the session is not listed",
+        _COMMIT,
+        "    if key.state not in listing.sessions and not ids.isdisjoint(listing.ids):\n",
+        "    if False:\n",
+        _HIDDEN,
+    ),
+    Mutant(
+        "the base's objects count whoever has put them since its commit",
+        _REUSE,
+        "        return committed is None or info.modified is None or info.modified <= committed\n",
+        "        return True\n",
+        ("test_copying.py",),
     ),
 )

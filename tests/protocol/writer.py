@@ -49,10 +49,10 @@ class Writer:
         dead = markers and (yield Find("tombstone", self.of_base))
         if not ids:
             yield Put(identity(self.run))
-            if markers:
-                # Only what is listed with an id is known to be of the store that has it.
-                return self.again
-            ids = frozenset({identity(self.run)})
+            if identity(self.run) not in (yield Find("id")):
+                return then(None)  # what is not listed may lie there all the same
+            # Only what is listed with an id is known to be of the store that has it.
+            return self.again
         if not markers or dead:
             return then(self.announce, session(self.state, "", self.run), ids, frozenset())
         if self.remembers is not None and identity() in ids:

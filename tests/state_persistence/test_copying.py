@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,9 @@ from statevault.state_persistence import PersistentStateMixin, StateStore, save_
 from statevault.state_persistence.copies.copying import CopiedState
 from statevault.storage import Storage
 from tests.servers import Servers, StorageTarget, target_names
-from tests.state_persistence.components import Files, Folder, some_files
+from tests.state_persistence.components import Files, Folder, some_files, store_with
 from tests.state_persistence.garbage import check_no_garbage
-from tests.state_persistence.storages import DictStorage, FailingStorage, Failure, ProcessDiedError
+from tests.state_persistence.storages import DictStorage, FailingStorage, Failure, ProcessDiedError, TimedStorage
 
 NAMES = ["a.state", "b.state", "c.state"]
 
@@ -415,3 +416,40 @@ def test_a_state_is_logged_when_it_can_not_be_copied(source: DictStorage, caplog
     with caplog.at_level(logging.INFO):
         StateStore(source).copy_states(StateStore(DictStorage()))
     assert "b.state was not copied" in caplog.text
+
+
+def run_of(number: int, *, steps: int = 3) -> TimedStorage:
+    """A store of a run that has chosen its names itself, an hour after the run before."""
+    storage = TimedStorage(datetime(2026, 1, 1, number, tzinfo=UTC))
+    for step in range(steps):
+        # In each run objects of the same names and sizes, which the states share.
+        weights = random.Random(f"{number} {step}").randbytes(3000)
+        folder = Folder({"frozen.bin": random.Random(number).randbytes(100_000), "weights.bin": weights})
+        with store_with(storage, folder=folder) as store:
+            store.save_state(name=f"epoch-{step}.state", metadata={"run": number})
+    return storage
+
+
+@pytest.mark.parametrize("markers_first", [True, False])
+@pytest.mark.parametrize("goes_on", ["save", "copy"])
+def test_over_what_another_tool_has_left_of_a_copy_no_state_is_committed_that_is_damaged(
+    goes_on: str, markers_first: bool
+) -> None:
+    """A plain copy of files over a store with the same names ends half-way: its states are of neither run then."""
+    first, longer = run_of(1), run_of(2, steps=4)
+    keys = sorted(first.objects, key=lambda key: (key.startswith("_vault/") is not markers_first, key))
+    for count in range(1, len(keys) + 1):
+        mixed = run_of(2)
+        mixed.now += timedelta(hours=1)
+        for key in keys[:count]:
+            mixed.put(key, first.objects[key])
+        there = set(StateStore(mixed).names())
+        if goes_on == "save":
+            with store_with(mixed, folder=Folder({"frozen.bin": random.Random(2).randbytes(100_000)})) as store:
+                store.save_state(name="next.state")
+        else:
+            for run in (longer, first):
+                StateStore(run).copy_states(StateStore(mixed))
+        store = StateStore(mixed)
+        for name in set(store.names()) - there:
+            store.verify(name)

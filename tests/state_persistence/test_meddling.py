@@ -125,7 +125,7 @@ def test_a_folder_that_is_somebodys_own_is_not_taken_for_a_state(tmp_path: Path)
 
 def test_the_loser_of_a_name_does_not_touch_the_winners_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a backend takes a create-only put for an ordinary one, and both looked before either put its session."""
-    monkeypatch.setattr(commit, "_check_still_free", lambda *_: None)
+    monkeypatch.setattr(commit, "_check_still_free", lambda *_, **__: None)
 
     class Overwriting(DictStorage):
         armed = True

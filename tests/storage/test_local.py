@@ -337,14 +337,66 @@ def test_a_busy_disk_is_worth_another_try(recorded: LocalStorage, recorder: Reco
     assert caught.value.transient
 
 
-def test_without_hard_links_create_only_still_refuses_what_it_sees(recorded: LocalStorage, recorder: Recorder) -> None:
-    recorder.failures["link"] = errno.EOPNOTSUPP
+@pytest.mark.parametrize(
+    "number",
+    [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EACCES, errno.EIO, errno.EINVAL, 524],
+)
+def test_without_hard_links_create_only_still_refuses_what_it_sees(
+    recorded: LocalStorage, recorder: Recorder, number: int
+) -> None:
+    recorder.failures["link"] = number
     recorded.put("key", b"1", create_only=True)
     recorded.put("key", b"1", create_only=True)
     with pytest.raises(ObjectExistsError):
         recorded.put("key", b"2", create_only=True)
     assert recorded.get("key") == b"1"
     assert names_in(recorder.root) == ["key"]
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EINTR, errno.ESTALE, errno.ETIMEDOUT, errno.ENOENT]
+)
+def test_a_link_that_fails_for_another_reason_is_no_sign_of_a_disk_without_links(
+    recorded: LocalStorage, recorder: Recorder, number: int
+) -> None:
+    recorder.failures["link"] = number
+    with pytest.raises(StorageError):
+        recorded.put("key", b"1", create_only=True)
+    assert not [call for call in recorder.calls if call.startswith("replace")]
+    assert names_in(recorder.root) == []
+
+
+def test_without_hard_links_a_disk_that_fails_tells_its_own_error(recorded: LocalStorage, recorder: Recorder) -> None:
+    recorder.failures = {"link": 524, "replace": errno.ENOSPC}
+    with pytest.raises(StorageFullError):
+        recorded.put("key", b"1", create_only=True)
+    assert names_in(recorder.root) == []
+
+
+class LinkedAndFailed(FileCalls):
+    """Makes a link, and loses the answer, as a network mount can."""
+
+    @override
+    def link(self, source: str, target: str) -> None:
+        super().link(source, target)
+        raise OSError(errno.EIO, os.strerror(errno.EIO), source, None, target)
+
+
+def test_a_link_that_was_made_although_it_failed_is_a_success(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path / "store", calls=LinkedAndFailed())
+    storage.put("key", b"1", create_only=True)
+    assert storage.get("key") == b"1"
+    assert names_in(tmp_path / "store") == ["key"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, 524])
+def test_a_disk_without_fsync_for_folders_keeps_objects(
+    recorded: LocalStorage, recorder: Recorder, number: int
+) -> None:
+    recorder.failures = {"fsync .": number, "fsync a": number}
+    recorded.put("a/key", b"1")
+    recorded.delete(["a/key"])
+    assert list(recorded.list()) == []
 
 
 def test_a_disk_that_really_is_full_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def _commit_once(
     may_clash = request.name is not None or not names.are_fine
     if may_clash:
         try:
-            _check_still_free(storage, catalog, key, left_over)
+            _check_still_free(storage, catalog, key, left_over, ids=listing.ids)
         except Exception:
             # Nothing else was put yet, and what lies there may be somebody's.
             drop_session(storage, session)
@@ -239,7 +239,9 @@ def _put_session(storage: Storage, session: SessionRecord) -> None:
         raise StateExistsError(f"another writer is saving {session.state!r} to {storage.url}") from None
 
 
-def _check_still_free(storage: Storage, catalog: Catalog, key: StateKey, left_over: list[str]) -> None:
+def _check_still_free(
+    storage: Storage, catalog: Catalog, key: StateKey, left_over: list[str], *, ids: frozenset[str]
+) -> None:
     """Look once more, behind the session, whether nobody else has the name.
 
     Another writer may have chosen it as well and have ended, well or not, before this one put its session.
@@ -249,16 +251,27 @@ def _check_still_free(storage: Storage, catalog: Catalog, key: StateKey, left_ov
         catalog: The store's states.
         key: The state.
         left_over: What an earlier try of this save has put under the name. It goes, now that the name is its own.
+        ids: What the store was known by before the session was put.
 
     Raises:
         SaveFencedError: A prune has given up a save of that name.
         StateExistsError: The name is or was that of a state, or files lie in its folder.
+        LostUploadError: The session is not listed, so that an empty folder would say nothing.
     """
     listing = catalog.listing()
     if key.state in listing.aborts:
         raise SaveFencedError(f"a save of {key.state!r} to {storage.url} was given up by a prune: choose another name")
     if any(other.state == key.state for other in (*listing.commits, *listing.tombstones)):
         raise StateExistsError(f"another writer has saved {key.state!r} to {storage.url}: names are never used twice")
+    # (In a store that was wiped meanwhile it is not there either: that is found out later, and the save begins again.)
+    if key.state not in listing.sessions and not ids.isdisjoint(listing.ids):
+        raise LostUploadError(
+            f"put {session_key(key.state)} into {storage.url}, and its listing does not show it: nothing else of the "
+            "state was put. The storage may take the name for another one, such as the same in small letters: choose "
+            "one of small letters, digits, '-' and '.'",
+            url=storage.url,
+            key=session_key(key.state),
+        )
     if left_over:
         storage.delete(left_over)
     if next(iter(storage.list(state_prefix(key.state))), None) is not None:

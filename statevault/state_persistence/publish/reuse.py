@@ -95,10 +95,16 @@ class Base:
         return self.key in listing.visible
 
     def holds(self, index: int, found: Mapping[str, ObjectInfo]) -> bool:
-        """Whether one of its objects is there in full, by what LISTs tell."""
+        """Whether one of its objects is there in full, by what LISTs tell, as it was when the state was committed."""
         entry = self.objects[index]
         info = found.get(entry.key)
-        return info is not None and info.size == entry.size and self.seen.get(entry.key, info) == info
+        if info is None or info.size != entry.size:
+            return False
+        if entry.key in self.seen:
+            return self.seen[entry.key] == info
+        # Whatever was stored after the marker is another store's, which somebody has copied over this one.
+        committed = None if self.marker is None else self.marker.modified
+        return committed is None or info.modified is None or info.modified <= committed
 
 
 def looked_at_first(sizes: Sequence[int]) -> list[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -169,16 +170,18 @@ class Catalog:
         """LIST all records.
 
         Args:
-            writer: Who is about to save: put ``_vault/format.json`` and an id where they are missing. Asked at each
+            writer: Who is about to save: put an id and ``_vault/format.json`` where they are missing. Asked at each
                 save: somebody may have removed the folder under a running agent.
             generation: The :attr:`generation` of the store that is meant; None for any.
 
         Raises:
             StoreReplacedError: The store is of another generation.
-            StorageError: The storage failed.
+            StorageError: The storage failed, or does not list the id that was put.
             FormatError: The store can't be read by this version, or is none, or has states but no ``format.json``.
         """
-        infos = self._list()
+        return self._listed(self._list(), writer, generation)
+
+    def _listed(self, infos: dict[str, ObjectInfo], writer: str | None, generation: int | None) -> Listing:
         ids = parse_ids(infos)
         if self._is_another(ids):
             self._adopt(ids)
@@ -193,18 +196,19 @@ class Catalog:
         self._clock = storage_clock(infos.values())
         if FORMAT_KEY in infos:
             self._read_format(infos[FORMAT_KEY])
-        elif writer is not None:
-            self._storage.put(FORMAT_KEY, FormatRecord().to_json())
-            self._format_is_known = True
-        elif any(key.startswith(COMMITS) for key in infos):
+        elif writer is None:
+            if not any(key.startswith(COMMITS) for key in infos):
+                return Listing()
             raise FormatError(
                 f"{self._storage.url} has states but has lost {FORMAT_KEY}: put a file with this line there, or save a "
                 f"state: {FormatRecord().model_dump_json()}"
             )
-        else:
-            return Listing()
         if writer is not None and not ids:
-            return self._identify(writer, infos)
+            return self._listed(self._identify(writer), writer, generation)
+        if FORMAT_KEY not in infos:
+            # Only behind the id: a store that is not listed here has one, perhaps of a newer version.
+            self._storage.put(FORMAT_KEY, FormatRecord().to_json())
+            self._format_is_known = True
         return Listing(
             commits=tuple(parse_state_keys(infos, COMMITS)),
             tombstones=tuple(parse_state_keys(infos, TOMBSTONES)),
@@ -228,14 +232,27 @@ class Catalog:
                 f"the store at {self._storage.url} was wiped just now, and may hold the states of another run"
             )
 
-    def _identify(self, writer: str, infos: Mapping[str, ObjectInfo]) -> Listing:
-        """Give the store an id, and LIST it again, so that what is listed is known to be of the store that has it."""
+    def _identify(self, writer: str) -> dict[str, ObjectInfo]:
+        """Give the store an id, and LIST it again: what is listed is known then to be of the store that has it.
+
+        Raises:
+            StorageError: The id is not listed: nobody knows what lies there, and nothing else may be put.
+        """
         identity = secrets.token_hex(8)
         self._storage.put(id_key(identity), IdRecord(id=identity, by=writer, at=datetime.now(UTC)).to_json())
+        infos = self._list()
+        if id_key(identity) not in infos:
+            with suppress(StorageError):
+                self._storage.delete([id_key(identity)])
+            raise StorageError(
+                f"put {id_key(identity)} into {self._storage.url}, and its listing does not show it: nothing else was "
+                "put, as a store may lie there that can't be seen. The URL may be another spelling of that of a store: "
+                "write it as the storage lists it; statevault doctor says what the storage can do",
+                url=self._storage.url,
+                key=id_key(identity),
+            )
         self._ids |= {identity}
-        if any(key.startswith(VAULT) and key != FORMAT_KEY for key in infos):
-            return self.listing()
-        return Listing(ids=frozenset({identity}))
+        return infos
 
     def _is_another(self, ids: frozenset[str]) -> bool:
         return bool(self._ids) and self._ids.isdisjoint(ids)

@@ -22,8 +22,12 @@ __all__ = ["DurableFolders"]
 
 _MAX_PINNED = 128
 _LARGEST_PART = 16  # of the descriptors that the process may have
-# What a filesystem without fsync for folders says; it brings names onto the medium by itself.
-_NO_FSYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
+# What a filesystem without fsync for folders says; it brings names onto the medium by itself. 524 is ENOTSUPP, which
+# Linux should keep to itself. Anything else may be a write that failed.
+_NO_FSYNC = frozenset(
+    {errno.EACCES, errno.EBADF, errno.EINVAL, errno.EISDIR, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
+    | {524}
+)
 _LOST = "an fsync of the folder above failed before, so a power cut may take this one; check the disk and restart"
 _MEANWHILE = "an fsync failed meanwhile"
 

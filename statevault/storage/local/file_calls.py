@@ -6,6 +6,7 @@ patching :mod:`os`.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sys
@@ -33,9 +34,14 @@ class FileCalls:
     def fsync(self, descriptor: int, path: str) -> None:
         """Bring a file or a folder, opened under `descriptor`, onto the medium."""
         if sys.platform == "darwin":
-            # macOS' fsync leaves the data in the drive's volatile cache.
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-            return
+            # macOS' fsync leaves the data in the drive's volatile cache; network mounts know nothing else.
+            try:
+                fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            except OSError as error:
+                if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.ENOTTY}:
+                    raise
+            else:
+                return
         os.fsync(descriptor)
 
     def link(self, source: str, target: str) -> None:

@@ -23,7 +23,27 @@ from statevault.storage.local.file_calls import FileCalls
 __all__ = ["UnfinishedFile", "is_unfinished"]
 
 _NAME = re.compile(re.escape(TEMPORARY_PREFIX) + r"\d+-[0-9a-f]{16}", re.ASCII)
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+# A filesystem without hard links says so by EPERM, ENOSYS, EOPNOTSUPP, ENOTSUPP (524), EACCES, EIO, EINVAL, EMLINK, …:
+# there is no list of them. These errors alone say something else: that the disk is full or read-only, that the folder
+# is gone, that the call was interrupted or timed out. Giving up the atomic call for them would let two writers have one
+# name, where an error, or another try, is right.
+_NOT_ABOUT_LINKS = frozenset(
+    {
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.EDQUOT,
+        errno.EINTR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.ENOTDIR,
+        errno.EROFS,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    }
+)
 _COMPARE_BYTES = 1 << 20
 
 
@@ -79,11 +99,12 @@ class UnfinishedFile:
         except FileExistsError:
             return False
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno in _NOT_ABOUT_LINKS:
                 raise
-            # A filesystem without hard links (FAT, some network mounts): no better than the check before.
-            if os.path.exists(target):  # noqa: PTH110
-                return False
+            # No hard links (FAT, Android, some network mounts): no better than the check before.
+            if os.path.lexists(target):
+                # A network mount may have made the link, and failed all the same.
+                return os.path.samefile(self._path, target)  # noqa: PTH121
             self.replace(target)
         return True
 
