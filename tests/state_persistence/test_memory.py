@@ -122,7 +122,7 @@ def test_both_versions_count_where_both_are_mounted(tmp_path: Path) -> None:
             V2.format(top="/", mount="/sys/fs/cgroup/unified"),
         )
     )
-    groups = {
+    groups: dict[str, Mapping[str, object]] = {
         "/sys/fs/cgroup/memory/a": v1(most=2 * GIB),
         "/sys/fs/cgroup/unified/b": {"cgroup.procs": "1"},
     }
@@ -146,7 +146,7 @@ CONTAINERS = {
 def test_a_container_has_what_it_is_given_whatever_it_sees(
     tmp_path: Path, cgroup: str, top: str, groups: Mapping[str, Mapping[str, object]]
 ) -> None:
-    placed = {f"/sys/fs/cgroup/{name}": content for name, content in groups.items()}
+    placed: dict[str, Mapping[str, object]] = {f"/sys/fs/cgroup/{name}": each for name, each in groups.items()}
     assert machine(tmp_path, cgroup=cgroup, mounts=V2.format(top=top, mount="/sys/fs/cgroup"), groups=placed) == GIB
 
 
