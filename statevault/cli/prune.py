@@ -16,9 +16,9 @@ from statevault.cli.output import console, counted, is_wide, plain, print_json, 
 from statevault.cli.prune_rules import PrunePolicy, check_plan, keep_rules
 from statevault.cli.quantities import parsed_duration, parsed_size
 from statevault.errors import StateVaultError
+from statevault.format.records import in_utc
 from statevault.state_persistence import PruneResult, StateStore
 from statevault.state_persistence.retention import Decision, RetentionPlan
-from statevault.state_persistence.retention.holdings import in_utc
 
 __all__ = ["prune"]
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from statevault.cli.finding import Finding
 from statevault.cli.output import counted, duration, when
 from statevault.errors import CorruptStateError, FormatError
+from statevault.format.keys import MAX_UNREAD_SEQUENCE, commit_key, session_key, tombstone_key
 from statevault.format.records import FORMAT_VERSION
 from statevault.state_persistence.records.catalog import Catalog, Listing
 from statevault.state_persistence.records.damage import Damage, look_for_damage
@@ -48,9 +49,29 @@ def store_findings(storage: Storage) -> Iterator[Finding]:
             "they can't be loaded, and may need what others have, so that nothing else can be removed before them: "
             f"`statevault rm {shlex.quote(storage.url)} {' '.join(broken)}`"
         )
+        twice = sorted({record.state for record in sound}.intersection(broken))
+        if twice:
+            means += f"; that removes {', '.join(twice)} altogether: to keep it, delete the damaged marker by hand"
         yield Finding("store", "fails", found, means)
+    yield from _numbers(storage, listing)
     yield from _damage(look_for_damage(storage, listing))
     yield from _saves(storage, listing, in_the_way=bool(damaged))
+
+
+def _numbers(storage: Storage, listing: Listing) -> Iterator[Finding]:
+    """Records with numbers to which saves do not lead."""
+    states = [key for key in listing.visible if key.sequence > MAX_UNREAD_SEQUENCE]
+    if states:
+        found = f"{counted(len(states), 'state')} with a number to which no saves lead: {commit_key(*states[0])}"
+        means = (
+            "it counts as newer than all with smaller numbers. If no save of yours has made it, remove it: "
+            f"`statevault rm {shlex.quote(storage.url)} {states[0].state}`"
+        )
+        yield Finding("numbers", "note", found, means)
+    dead = [key for key in listing.tombstones if key.sequence > MAX_UNREAD_SEQUENCE]
+    if dead:
+        found = f"{counted(len(dead), 'tombstone')} with a number to which no saves lead: {tombstone_key(*dead[0])}"
+        yield Finding("numbers", "note", found, "it does not count; `statevault gc` deletes it when it is a week old")
 
 
 def _damage(damage: Damage) -> Iterator[Finding]:
@@ -103,6 +124,13 @@ def _saves(storage: Storage, listing: Listing, *, in_the_way: bool) -> Iterator[
         age = duration(max(0.0, (now - youngest.begun_at).total_seconds()))
         found = f"{len(sessions) - len(stale)} under way, the last begun {age} ago by {youngest.record.writer}"
         yield Finding("saves", "ok", found, "or their process has died; after a day they count as given up", numbers)
+    ahead = [session for session in sessions if session.begun_at - now >= STALE_AFTER]
+    if ahead:
+        key = session_key(ahead[0].record.state)
+        found = f"{counted(len(ahead), 'save')} begun in the future, by the clock of the backend: {key}"
+        yield Finding(
+            "saves", "note", found, "it is given up a day after that; if its process has gone, delete it by hand"
+        )
     tombstoned = set(listing.tombstones) & set(listing.commits)
     if stale or tombstoned:
         found = f"{counted(len(stale), 'save')} that never ended"

@@ -19,6 +19,7 @@ __all__ = [
     "INTENTS",
     "MARKER_PACK",
     "MAX_SEQUENCE",
+    "MAX_UNREAD_SEQUENCE",
     "PINS",
     "SESSIONS",
     "TOMBSTONES",
@@ -53,6 +54,8 @@ PINS = VAULT + "pins/"
 IDS = VAULT + "ids/"
 MARKER_PACK = VAULT + "markers.pack"
 MAX_SEQUENCE = 10**12 - 1
+MAX_UNREAD_SEQUENCE = 9 * 10**11
+"""Up to here a number in a key counts, whatever its object holds; beyond, only that of a visible, readable marker."""
 
 _MANIFEST = "manifest.msgpack.zst"
 _SEQUENCED = re.compile(r"(\d{12})\.(.+)", re.ASCII)
@@ -175,7 +178,7 @@ def parse_pin_keys(keys: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 def _parse_state_key(name: str) -> StateKey | None:
     match = _SEQUENCED.fullmatch(name)
-    if match is None:
+    if match is None or int(match[1]) == 0:
         return None
     try:
         return StateKey(int(match[1]), check_state_name(match[2]))

@@ -7,6 +7,7 @@ whether this version of statevault may read it.
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -41,6 +42,7 @@ __all__ = [
     "Record",
     "SessionRecord",
     "TombstoneRecord",
+    "in_utc",
 ]
 
 FORMAT_VERSION = 1
@@ -106,8 +108,17 @@ def check_version(fields: Any, *, where: str) -> None:
     if version > FORMAT_VERSION:
         raise UnsupportedVersionError(
             f"{where} has format version {version}, this statevault reads up to {FORMAT_VERSION}: "
-            "upgrade with `pip install -U statevault`"
+            "upgrade with `pip install -U statevault`. If no newer one has ever written there, somebody else has: then "
+            "delete that object"
         )
+
+
+def in_utc(moment: datetime) -> datetime:
+    """A moment in UTC; at the edge of the calendar, where UTC has no time for it, as if it were."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return moment.replace(tzinfo=UTC)
 
 
 class FormatRecord(Record):

@@ -20,6 +20,7 @@ from statevault.errors import (
     StatePrunedError,
     StateVaultError,
     StorageError,
+    UnsupportedVersionError,
 )
 from statevault.format.keys import StateKey
 from statevault.format.names import check_component_name
@@ -285,7 +286,7 @@ class StateStore(SpooledStates):
                 return None
             try:
                 return Base.read(self._home._open(listing.visible[-1]))  # noqa: SLF001 - itself, or its spool
-            except (CorruptStateError, StatePrunedError) as error:
+            except (CorruptStateError, StatePrunedError, UnsupportedVersionError) as error:
                 _logger.warning("%s; all of the next state is uploaded", error)
                 return None
 

@@ -17,8 +17,8 @@ from typing_extensions import override
 
 from statevault.cli.findings import Finding, examine
 from statevault.errors import StorageAccessError
-from statevault.format.keys import commit_key, intent_key, session_key, tombstone_key
-from statevault.format.records import SessionRecord
+from statevault.format.keys import MAX_SEQUENCE, commit_key, intent_key, session_key, tombstone_key
+from statevault.format.records import CommitRecord, SessionRecord
 from statevault.state_persistence import StateStore
 from statevault.storage import Body, ObjectInfo, Storage, probe
 from statevault.storage.access import check_access
@@ -288,3 +288,35 @@ def test_a_size_that_is_none_is_bad_usage(tmp_path: Path) -> None:
     run = invoked("doctor", str(tmp_path), "--size", "huge")
     assert run.code == 2
     assert "'huge' is no size" in run.err
+
+
+def test_numbers_to_which_no_saves_lead_are_told_with_what_to_do() -> None:
+    storage = DictStorage()
+    fill(storage)
+    marker = CommitRecord.from_json(storage.objects[commit_key(2, "b.state")], where="b.state")
+    assert "numbers" not in examined(storage)
+    storage.objects[tombstone_key(MAX_SEQUENCE, "zzz")] = b"{}"
+    assert "_vault/tombstones/999999999999.zzz" in examined(storage)["numbers"].found
+    assert "statevault gc" in examined(storage)["numbers"].means
+    del storage.objects[tombstone_key(MAX_SEQUENCE, "zzz")]
+    absurd = marker.model_copy(update={"sequence": MAX_SEQUENCE, "state": "yyy"})
+    storage.objects[commit_key(MAX_SEQUENCE, "yyy")] = absurd.to_json()
+    assert "_vault/commits/999999999999.yyy" in examined(storage)["numbers"].found
+    assert "statevault rm dict:// yyy" in examined(storage)["numbers"].means
+
+
+def test_a_save_of_the_future_is_told() -> None:
+    storage = DictStorage()
+    fill(storage)
+    begun = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    session = SessionRecord(state="late.state", sequence=3, writer="robot-8:1:00000000", started_at=begun)
+    storage.objects[session_key("late.state")] = session.to_json()
+    assert "_vault/sessions/late.state" in examined(storage)["saves"].found
+    assert "by hand" in examined(storage)["saves"].means
+
+
+def test_a_damaged_marker_beside_a_sound_one_of_its_name_need_not_cost_the_state() -> None:
+    storage = DictStorage()
+    fill(storage)
+    storage.objects[commit_key(9, "b.state")] = b"{}"
+    assert "delete the damaged marker by hand" in examined(storage)["store"].means

@@ -50,6 +50,42 @@ class Mutant:
 
 
 MUTANTS = (
+    # -- the numbers of saves
+    Mutant(
+        "all numbers count, whatever has them",
+        _CATALOG,
+        "(sequence for sequence in sequences if sequence <= MAX_UNREAD_SEQUENCE)",
+        "sequences",
+        ("test_numbers.py",),
+    ),
+    Mutant(
+        "no number beyond the limit counts",
+        _CATALOG,
+        "        if listing.commits and listing.commits[-1].sequence > MAX_UNREAD_SEQUENCE:\n",
+        "        if False:\n",
+        ("test_numbers.py",),
+    ),
+    Mutant(
+        "markers that can't be read count",
+        _CATALOG,
+        "for key in beyond if self._is_sound(key))",
+        "for key in beyond)",
+        ("test_numbers.py",),
+    ),
+    Mutant(
+        "the dead count",
+        _CATALOG,
+        "            beyond = (key for key in reversed(listing.visible) if",
+        "            beyond = (key for key in reversed(listing.commits + listing.tombstones) if",
+        ("test_numbers.py",),
+    ),
+    Mutant(
+        "numbers without an end",
+        _CATALOG,
+        "        return min(last + 1, MAX_SEQUENCE)\n",
+        "        return last + 1\n",
+        ("test_numbers.py",),
+    ),
     # -- saving
     Mutant(
         "no session",

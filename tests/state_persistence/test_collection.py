@@ -163,7 +163,8 @@ def old_records(storage: TimedStorage) -> None:
         tombstone = TombstoneRecord(state=state, sequence=sequence, by="p", at=LONG_AGO)
         storage.put(tombstone_key(sequence, state), tombstone.to_json())
         storage.put(abort_key(state), AbortRecord(state=state, by="p", at=LONG_AGO).to_json())
-    storage.put(intent_key("00aa"), IntentRecord(prune="00aa", states=["a.state"], by="p", at=LONG_AGO).to_json())
+    intent = IntentRecord(prune="00aa" * 4, states=["a.state"], by="p", at=LONG_AGO)
+    storage.put(intent_key(intent.prune), intent.to_json())
     storage.times = dict.fromkeys(storage.objects, LONG_AGO)
 
 
@@ -232,7 +233,7 @@ def test_a_record_that_cannot_be_read_is_as_old_as_its_object(content: bytes) ->
     storage = TimedStorage()
     old_records(storage)
     save_states(storage, 1)
-    storage.objects[tombstone_key(1, "a.state")] = storage.objects[intent_key("00aa")] = content
+    storage.objects[tombstone_key(1, "a.state")] = storage.objects[intent_key("00aa" * 4)] = content
     with StateStore(storage) as store:
         assert store.gc(dry_run=True).records == 3
         assert store.gc().records == 3

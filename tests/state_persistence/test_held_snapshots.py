@@ -203,7 +203,7 @@ def test_spare_memory_is_no_room_for_a_state_that_is_loaded(monkeypatch: pytest.
         store.save_state()
         memory = store._staging._memory
         assert memory.spare_size > 80 * MIB
-        monkeypatch.setattr(staging_module, "_available_memory", lambda: 200 * MIB)
+        monkeypatch.setattr(staging_module, "available_memory", lambda: 200 * MIB)
         folders = []
         monkeypatch.setattr(Model, "load_state", lambda self, path: folders.append(path))
         store.load_state()

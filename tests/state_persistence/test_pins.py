@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,18 @@ from statevault.errors import (
     StateVaultError,
     StorageError,
 )
-from statevault.format.keys import INTENTS, PINS, StateKey, abort_key, intent_key
+from statevault.format.keys import (
+    ABORTS,
+    COMMITS,
+    IDS,
+    INTENTS,
+    PINS,
+    SESSIONS,
+    TOMBSTONES,
+    StateKey,
+    abort_key,
+    intent_key,
+)
 from statevault.format.records import AbortRecord, IntentRecord
 from statevault.state_persistence import StateStore
 from statevault.state_persistence.pruning.removal import remove_states
@@ -99,8 +111,8 @@ def test_a_state_that_somebody_pinned_by_hand_is_pinned() -> None:
 
 def test_the_intent_of_a_prune_that_died_forbids_the_pin_and_says_what_to_do() -> None:
     storage = a_store_with_two_states()
-    intent = IntentRecord(prune="00aa", states=["old.state"], by="host:1:x", at=NOW)
-    storage.put(intent_key("00aa"), intent.to_json())
+    intent = IntentRecord(prune="00aa" * 4, states=["old.state"], by="host:1:x", at=NOW)
+    storage.put(intent_key("00aa" * 4), intent.to_json())
     with StateStore(storage) as store:
         store.pin("new.state")
         with pytest.raises(PinConflictError, match=r"host:1:x .* _vault/intents/00aa"):
@@ -340,3 +352,24 @@ def test_a_prune_whose_tombstone_has_no_answer_keeps_its_intent() -> None:
         store.remove([])
         assert store.names() == ["new.state"]
     check_no_garbage(storage)
+
+
+def test_names_that_no_storage_takes_are_in_nobodys_way(tmp_path: Path) -> None:
+    folder = Folder({"a": b"a"})
+    with store_with(tmp_path, folder=folder) as store:
+        store.save_state(name="a.state")
+        store.save_state(name="b.state")
+        store.remove(["a.state"])
+        long_ago = (NOW - timedelta(days=30)).timestamp()
+        for key in (INTENTS, ABORTS, SESSIONS, TOMBSTONES, COMMITS, f"{PINS}a.state/", IDS):
+            (tmp_path / key).mkdir(parents=True, exist_ok=True)
+            for name in (b"\xff\xfe", b"a\nb"):
+                file = os.fsencode(tmp_path / key) + b"/" + name
+                with open(file, "wb"):  # noqa: PTH123 - a name that no Path is made of
+                    os.utime(file, (long_ago, long_ago))
+        store.save_state(name="c.state")
+        store.pin("b.state")
+        store.unpin("b.state")
+        store.remove(["b.state"])
+        store.gc()
+        assert store.names() == ["c.state"]

@@ -117,7 +117,7 @@ def test_where_memory_is_short_it_is_written_into_a_folder(monkeypatch: pytest.M
         store.register("second", second)
         store.save_state()
         room = {"of memory": 2 * MIB, "for one of two": 5 * MIB}[short]
-        monkeypatch.setattr(staging_module, "_available_memory", lambda: 2 * room)
+        monkeypatch.setattr(staging_module, "available_memory", lambda: 2 * room)
         stubs = []
         for component in (first, second):
             component.looked = lambda path: stubs.append(is_stub(path / "arrays.tree"))

@@ -182,7 +182,7 @@ def test_the_memory_of_a_snapshot_is_kept_for_the_next_one_as_long_as_there_is_p
     assert hold(staging, root, 4 << 20) > 4 << 20
     assert root in staging.roots(4 << 20)
     assert staging.holder(root)._memory.spare_size > 4 << 20
-    monkeypatch.setattr("statevault.state_persistence.snapshot.staging._available_memory", lambda: 100 << 20)
+    monkeypatch.setattr("statevault.state_persistence.snapshot.staging.available_memory", lambda: 100 << 20)
     with suppress(StagingSpaceError):
         staging.roots(4 << 20)
     assert staging.holder(root)._memory.spare_size == 0

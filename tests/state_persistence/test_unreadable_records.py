@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -115,6 +116,15 @@ def test_removing_a_damaged_state_says_nothing_of_retention(caplog: pytest.LogCa
         store.remove(["a.state"])
     assert len(caplog.messages) == 2
     assert not [message for message in caplog.messages if "retention" in message]
+
+
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
+def test_a_removal_at_the_edge_of_the_calendar_is_told(at: str) -> None:
+    storage = a_store()
+    tombstone = {"version": 1, "state": "a.state", "sequence": 1, "by": "somebody", "at": at}
+    storage.objects[tombstone_key(1, "a.state")] = json.dumps(tombstone).encode()
+    with StateStore(storage) as store, pytest.raises(StatePrunedError, match=r"was removed from dict:// by somebody, "):
+        store.load_state("a.state")
 
 
 def test_what_is_damaged_while_states_are_removed_is_an_error_that_names_them() -> None:
@@ -243,3 +253,35 @@ def test_a_reason_that_two_policies_give_is_told_once() -> None:
         plan = store.plan_retention(policy, now=datetime.now(UTC) - timedelta(days=2))
     (reason,) = plan.decisions[0].reasons
     assert reason.count("its age is unknown") == 1
+
+
+def test_a_second_marker_of_a_name_hides_nothing_that_the_first_one_needs() -> None:
+    storage = a_store()
+    marker = json.loads(storage.objects[commit_key(2, "b.state")]) | {"sequence": 9, "reuses": [], "base": None}
+    storage.objects[commit_key(9, "b.state")] = json.dumps(marker).encode()
+    with StateStore(storage) as store:
+        store.remove(["a.state", "c.state"])
+        store.load_state("b.state", components=[])
+        assert store.names() == ["b.state", "b.state"]
+        assert "a.state/folder/frozen.bin.zst" in storage.objects
+        assert store.remove(["b.state"]).removed == ("b.state", "b.state")
+        assert store.names() == []
+
+
+def test_a_second_marker_of_a_name_that_cannot_be_read_need_not_cost_the_state() -> None:
+    storage = a_store()
+    storage.objects[commit_key(9, "b.state")] = b"{}"
+    with StateStore(storage) as store:
+        with pytest.raises(CorruptStateError, match=r"rm STORE b\.state`.*keep .*delete the damaged marker by hand"):
+            store.remove(["a.state"])
+        del storage.objects[commit_key(9, "b.state")]
+        assert store.remove(["a.state"]).removed == ("a.state",)
+
+
+def test_retention_goes_by_the_later_of_two_markers_of_one_name() -> None:
+    storage = a_store()
+    marker = json.loads(storage.objects[commit_key(2, "b.state")])
+    storage.objects[commit_key(9, "b.state")] = json.dumps(marker | {"sequence": 9}).encode()
+    with StateStore(storage) as store:
+        plan = store.plan_retention(KeepLatest(2))
+        assert [state.name for state in plan.removed] == ["a.state"]

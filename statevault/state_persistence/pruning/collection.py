@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from statevault.errors import FormatError, ObjectNotFoundError, UnsupportedVersionError
-from statevault.format.keys import INTENTS, StateKey, abort_key, folder_of, tombstone_key
+from statevault.format.keys import StateKey, abort_key, folder_of, is_intent_key, tombstone_key
+from statevault.format.names import is_state_name
 from statevault.format.records import AbortRecord, IntentRecord, TombstoneRecord
 from statevault.state_persistence.pruning.obstacles import enumerated, refusing
 from statevault.state_persistence.pruning.prune import Sweep, sweep
@@ -162,8 +163,8 @@ def _expired(storage: Storage, swept: Sweep, records_live: timedelta) -> list[st
         for key in listing.tombstones
         if key.sequence != listing.last_sequence and key.state not in remains
     }
-    kinds |= {abort_key(state): AbortRecord for state in listing.aborts - remains - dead}
-    kinds |= {key: IntentRecord for key in listing.objects if key.startswith(INTENTS)}
+    kinds |= {abort_key(state): AbortRecord for state in listing.aborts - remains - dead if is_state_name(state)}
+    kinds |= {key: IntentRecord for key in listing.objects if is_intent_key(key)}
     # Now, by the earlier of two clocks: ours may have jumped ahead, and the backend's has come to its newest record.
     now = datetime.now(UTC)
     latest = min((max(_times(listing), default=now), now)) - records_live

@@ -51,17 +51,21 @@ def refusing(outcome: str) -> Iterator[None]:
         raise type(error)(f"{error}; {outcome}") from error
 
 
-def states_in_the_way(damaged: Mapping[str, CorruptStateError]) -> ObstacleError:
+def states_in_the_way(damaged: Mapping[str, CorruptStateError], *, twice: Collection[str] = ()) -> ObstacleError:
     """Visible states of which nobody knows what they need of others.
 
     Args:
         damaged: What is wrong with each, by its name; at least one.
+        twice: Those of them that have another marker, which is sound.
     """
     cause = next(iter(damaged.values()))
     remedy = "It may need what would go. Remove it first, by name"
     if len(damaged) > 1:
         remedy = f"{len(damaged)} states are damaged, and may need what would go. Remove them first, all at once"
-    return ObstacleError(cause, f"{remedy}: `statevault rm STORE {' '.join(damaged)}`")
+    remedy += f": `statevault rm STORE {' '.join(damaged)}`"
+    if twice:
+        remedy += f". That removes {enumerated(twice)} altogether; to keep it, delete the damaged marker by hand"
+    return ObstacleError(cause, remedy)
 
 
 def base_in_the_way(damaged: CorruptStateError) -> ObstacleError:

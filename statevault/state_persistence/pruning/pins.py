@@ -29,7 +29,7 @@ from statevault.format.keys import (
     tombstone_key,
 )
 from statevault.format.names import check_pin_name
-from statevault.format.records import IntentRecord, PinRecord
+from statevault.format.records import IntentRecord, PinRecord, in_utc
 from statevault.state_persistence.records.fetch import fetch_record
 from statevault.storage import Storage
 
@@ -82,7 +82,8 @@ def _check_that_it_holds(storage: Storage, key: StateKey) -> None:
     if intent is not None:
         raise PinConflictError(
             f"{key.state!r} is not pinned: a prune of {storage.url} by {intent.by} was about to remove it at "
-            f"{intent.at:%Y-%m-%d %H:%M} UTC. Try again; if that prune has died, remove {intent_key(intent.prune)}"
+            f"{in_utc(intent.at):%Y-%m-%d %H:%M} UTC. Try again; if that prune has died, remove "
+            f"{intent_key(intent.prune)}"
         )
     if aborted:
         raise PinConflictError(
@@ -108,6 +109,8 @@ def _intent(storage: Storage, state: str) -> IntentRecord | None:
         FormatError: An intent can't be read: it may be to remove the state.
     """
     for info in list(storage.list(INTENTS)):
+        if not is_intent_key(info.key):
+            continue  # nobody's: no prune puts one under such a key
         try:
             intent = fetch_record(storage, info, IntentRecord)
         except ObjectNotFoundError:
@@ -115,8 +118,6 @@ def _intent(storage: Storage, state: str) -> IntentRecord | None:
         except UnsupportedVersionError:
             raise
         except FormatError as error:
-            if not is_intent_key(info.key):
-                continue  # nobody's: no prune puts one under such a key
             raise FormatError(
                 f"{error}; {state!r} is not pinned, since a prune may be about to remove it. `statevault gc` deletes "
                 "the intent when it is a week old. Delete it by hand if all prunes have ended that ran when it was put"

@@ -17,7 +17,7 @@ from statevault.state_persistence.records.catalog import Catalog
 
 __all__ = ["OutdatedError", "Protection", "protect"]
 
-_T = TypeVar("_T")
+_T = TypeVar("_T", StateKey, CommitRecord)
 _R = TypeVar("_R")
 
 
@@ -94,34 +94,42 @@ def _needed(catalog: Catalog, shared: SharedObjects, visible: list[StateKey], fo
     if not folders:
         return set()
     catalog.records(visible)  # several at once; looked at below
-    records = _each(lambda key: _record(catalog, key), {key.state: key for key in visible})
+    records = _each(lambda key: _record(catalog, key), visible)
     sharing = [record for record in records if not folders.isdisjoint(record.reuses)]
+    needed: set[str] = set()
     try:
-        shares = shared.of(sharing)
+        while sharing:
+            # One of each name. No save leaves two markers of one, but what both need must stay.
+            batch = {record.state: record for record in sharing}
+            shares = shared.of(batch.values())
+            needed |= {entry.key for state in shares.values() for share in state for entry in share.objects}
+            sharing = [record for record in sharing if batch[record.state] is not record]
     except StatePrunedError as gone:
         raise OutdatedError(str(gone)) from None
     except CorruptStateError:
         # Those of the others are remembered, so that this only looks for the damaged ones.
-        _each(lambda record: shared.of([record]), {record.state: record for record in sharing})
+        _each(lambda record: shared.of([record]), sharing)
         raise
-    return {entry.key for state in shares.values() for share in state for entry in share.objects}
+    return needed
 
 
-def _each(ask: Callable[[_T], _R], asked: Mapping[str, _T]) -> list[_R]:
+def _each(ask: Callable[[_T], _R], asked: Iterable[_T]) -> list[_R]:
     """Ask something of each state.
 
     Raises:
         ObstacleError: Some are damaged: all of them, since they can only be removed together.
     """
     answers = []
+    sound = set()
     damaged = {}
-    for state, each in asked.items():
+    for each in asked:
         try:
             answers.append(ask(each))
+            sound.add(each.state)
         except CorruptStateError as error:
-            damaged[state] = error
+            damaged[each.state] = error
     if damaged:
-        raise states_in_the_way(damaged)
+        raise states_in_the_way(damaged, twice=sound & damaged.keys())
     return answers
 
 

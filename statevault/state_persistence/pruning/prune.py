@@ -256,7 +256,9 @@ def _sweep_once(
     ended = listing.sessions & {*dead, *(key.state for key in commits)}
     begun = {*(session.state for session in sessions), *(session.state for session in seen.unreadable)}
     over = [session_key(state) for state in sorted(begun & ended)]
-    pins = [key for key in listing.objects if key.startswith(PINS) and _pinned_by(key) in dead.keys() - sheltered]
+    # Not those that have names which no storage takes: a local folder may hold any.
+    known = (key for key in listing.objects if key.startswith(PINS) and key.isascii() and key.isprintable())
+    pins = [key for key in known if _pinned_by(key) in dead.keys() - sheltered]
     storage.delete([*(commit_key(*key) for key in done), *over, *pins])
     catalog.forget(done)
     shared.forget_others([key for key in commits if key.state not in dead])

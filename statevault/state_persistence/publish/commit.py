@@ -24,7 +24,6 @@ from statevault.errors import (
     StoreReplacedError,
 )
 from statevault.format.keys import (
-    MAX_SEQUENCE,
     StateKey,
     commit_key,
     manifest_key,
@@ -130,9 +129,7 @@ def _commit_once(
     deadline = Deadline()
     # Step 1: the place in the order of states, and the base.
     listing = catalog.listing(writer=request.writer)
-    if listing.last_sequence >= MAX_SEQUENCE:
-        raise FormatError(f"{storage.url} has a state with the last sequence number there is: use a new store")
-    key = StateKey(listing.last_sequence + 1, _choose_name(listing.names, names, request))
+    key = StateKey(catalog.next_sequence(listing), _choose_name(listing.names, names, request))
     base = request.find_base(listing)
     # Step 2: the session, before any data: a prune that lists data after it also lists the session, and keeps what the
     # base needs.

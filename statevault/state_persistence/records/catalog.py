@@ -31,6 +31,8 @@ from statevault.format.keys import (
     COMMITS,
     FORMAT_KEY,
     IDS,
+    MAX_SEQUENCE,
+    MAX_UNREAD_SEQUENCE,
     SESSIONS,
     TOMBSTONES,
     VAULT,
@@ -54,6 +56,7 @@ __all__ = ["SETTLED_AFTER", "Catalog", "Listing"]
 _logger = logging.getLogger(__name__)
 _READERS = 16
 _OUR_FORMAT = FormatRecord().to_json()
+_PUT_BACK = f". If this is a store, put a file with this line there: {FormatRecord().model_dump_json()}"
 SETTLED_AFTER = timedelta(hours=1)
 """How old a marker is when nobody can put another one with the same time any more, whatever the clock's resolution."""
 
@@ -95,8 +98,9 @@ class Listing:
 
     @property
     def last_sequence(self) -> int:
-        """The largest sequence that occurs, 0 if none does."""
-        return max((key.sequence for key in (*self.commits, *self.tombstones)), default=0)
+        """The largest sequence that occurs, 0 if none does, among those that count whatever their objects hold."""
+        sequences = (key.sequence for key in (*self.commits, *self.tombstones))
+        return max((sequence for sequence in sequences if sequence <= MAX_UNREAD_SEQUENCE), default=0)
 
 
 class _Marker(NamedTuple):
@@ -138,6 +142,7 @@ class Catalog:
     def _forget_all(self) -> None:
         # New ones: a thread that is just reading a marker of the store that is no more notes it in the old ones.
         self._markers: dict[StateKey, _Marker] = {}
+        self._unsound: dict[StateKey, ObjectInfo | None] = {}
         self._packed = PackedMarkers(self._storage)
         self._format_is_known = False
 
@@ -218,6 +223,36 @@ class Catalog:
             ids=ids,
             objects=infos,
         )
+
+    def next_sequence(self, listing: Listing) -> int:
+        """Choose the sequence of a new state (``docs/format.md``, section 1).
+
+        Raises:
+            StorageError: A marker with a number that no save has led to could not be looked at just now.
+        """
+        last = listing.last_sequence
+        if listing.commits and listing.commits[-1].sequence > MAX_UNREAD_SEQUENCE:
+            beyond = (key for key in reversed(listing.visible) if key.sequence > MAX_UNREAD_SEQUENCE)
+            last = next((key.sequence for key in beyond if self._is_sound(key)), last)
+        return min(last + 1, MAX_SEQUENCE)
+
+    def _is_sound(self, key: StateKey) -> bool:
+        """Whether a marker can be read. One that can't is not read again, as long as it is the same object."""
+        info = self._infos.get(commit_key(*key))
+        if key in self._unsound and self._unsound[key] == info:
+            return False
+        try:
+            self.record(key)
+        except (FormatError, CorruptStateError, StatePrunedError) as error:
+            _logger.warning("%s; its number %d does not count", error, key.sequence)
+        except StorageError as error:
+            if error.transient:
+                raise
+            _logger.warning("%s; its number %d does not count", error, key.sequence)
+        else:
+            return True
+        self._unsound[key] = info
+        return False
 
     def check_same(self, listing: Listing) -> None:
         """LIST the ids, and check that it is still the store of an earlier LIST.
@@ -459,8 +494,13 @@ class Catalog:
     def _read_format(self, info: ObjectInfo) -> None:
         if not self._format_is_known:
             if info.size > MAX_RECORD_SIZE:
-                raise FormatError(f"{self._where(FORMAT_KEY)} has {info.size} bytes: it is not statevault's")
-            FormatRecord.from_json(self._storage.get(FORMAT_KEY), where=self._where(FORMAT_KEY))
+                raise FormatError(f"{self._where(FORMAT_KEY)} has {info.size} bytes: it is not statevault's{_PUT_BACK}")
+            try:
+                FormatRecord.from_json(self._storage.get(FORMAT_KEY), where=self._where(FORMAT_KEY))
+            except UnsupportedVersionError:
+                raise
+            except FormatError as error:
+                raise FormatError(f"{error}{_PUT_BACK}") from None
             self._format_is_known = True
 
     def _read(self, key: StateKey) -> CommitRecord:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from statevault.errors import FormatError, StorageError
 from statevault.format.keys import StateKey, tombstone_key
-from statevault.format.records import TombstoneRecord
+from statevault.format.records import TombstoneRecord, in_utc
 from statevault.state_persistence.records.fetch import fetch_record
 from statevault.storage import ObjectInfo, Storage
 
@@ -41,4 +41,4 @@ def how_it_ended(storage: Storage, info: ObjectInfo) -> str:
     except (FormatError, StorageError):
         return ""
     reason = f": {record.reason}" if record.reason else ""
-    return f" by {record.by}, {record.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC{reason}"
+    return f" by {record.by}, {in_utc(record.at):%Y-%m-%d %H:%M} UTC{reason}"

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
+from statevault.format.records import in_utc
 from statevault.state_persistence.info import StateInfo
 
-__all__ = ["DatedState", "Holdings", "Sizes", "in_utc"]
+__all__ = ["DatedState", "Holdings", "Sizes"]
 
 _FIRST_STATE = datetime(2020, 1, 1, tzinfo=UTC)
 """No state is as old as that. Clocks that are not set begin in 1970, 1980 or 2000, or fall back by 20 years (GPS)."""
@@ -103,11 +104,3 @@ class Holdings:
         if self.now < _FIRST_STATE:
             return ()
         return tuple(state for state in self.states if state.created_at < _FIRST_STATE)
-
-
-def in_utc(moment: datetime) -> datetime:
-    """A moment in UTC; at the edge of the calendar, where UTC has no time for it, as if it were."""
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        return moment.replace(tzinfo=UTC)

@@ -73,13 +73,15 @@ class Inventory:
     def _records(self, listing: Listing, without: str = _PASSED_OVER) -> list[CommitRecord]:
         visible = listing.visible
         self._shared.forget_others(visible)
-        records = []
+        records: dict[str, CommitRecord] = {}
         for record in self._catalog.records_to_show(listing):
             if isinstance(record, CorruptStateError):
                 self._report(record, without)
             else:
-                records.append(record)
-        return records
+                # Of two markers of one name, which no save leaves, the later one: they can only go together.
+                records.pop(record.state, None)
+                records[record.state] = record
+        return list(records.values())
 
     def _info(self, record: CommitRecord) -> StateInfo:
         # A remote path takes a moment to make, and thousands of them too long to be made anew after each save.

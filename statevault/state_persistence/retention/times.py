@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 
+from statevault.format.records import in_utc
 from statevault.state_persistence.info import StateInfo
-from statevault.state_persistence.retention.holdings import DatedState, Holdings, in_utc
+from statevault.state_persistence.retention.holdings import DatedState, Holdings
 from statevault.state_persistence.retention.policies import CannotJudge, RetentionPolicy, Verdict
 from statevault.state_persistence.whole_numbers import whole_number
 

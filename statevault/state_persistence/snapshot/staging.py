@@ -13,7 +13,6 @@ import fcntl
 import logging
 import os
 import re
-import resource
 import secrets
 import shutil
 import stat
@@ -28,6 +27,7 @@ from pathlib import Path
 from statevault.codecs.snapshot_memory import SnapshotMemory
 from statevault.codecs.tree.held import HeldTrees
 from statevault.errors import StagingSpaceError
+from statevault.state_persistence.snapshot.memory import available_memory
 from statevault.storage.descriptors import DESCRIPTORS
 
 __all__ = ["Staging"]
@@ -39,10 +39,6 @@ _MODE_PRIVATE = 0o700
 _FOLDER_NAME = re.compile(r"\d+-[0-9a-f]{8}")
 _UNKNOWN_SIZE = 1024**3
 _HELD_BESIDE_DISK = 64 * 1024**2
-_CGROUPS = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +65,7 @@ class Staging:
         # Of a store that nobody closes. At the end of the process others may still publish out of it.
         weakref.finalize(self, _release, self._held).atexit = False
         self._lock = threading.Lock()
-        self._memory = SnapshotMemory(_available_memory)
+        self._memory = SnapshotMemory(available_memory)
         _all.add(self)
         DESCRIPTORS.begin()
         if folder is None:
@@ -141,7 +137,7 @@ class Staging:
     def forget(self) -> None:
         """Hold nothing, in a forked child: the folders are its parent's, and so is the state of the lock."""
         self._lock = threading.Lock()
-        self._memory = SnapshotMemory(_available_memory)
+        self._memory = SnapshotMemory(available_memory)
         for held in self._held.values():
             # The parent's descriptors keep the locks, and the folder is the parent's to remove.
             held.close()
@@ -343,29 +339,4 @@ def _room(root: Path) -> int:
 
 def _memory_room() -> int:
     """Half of the free memory: what is read or saved is not all that a program does."""
-    return _available_memory() // 2
-
-
-def _available_memory() -> int:
-    available = 0
-    try:
-        for line in _text(Path("/proc/meminfo")).splitlines():
-            if line.startswith("MemAvailable:"):
-                available = int(line.split()[1]) * 1024
-    except OSError:
-        # Less than there is, since caches count as used; but it needs no descriptor.
-        available = os.sysconf("SC_AVPHYS_PAGES") * resource.getpagesize()
-    for limit, used in _CGROUPS:  # what a container may use, not its host
-        with suppress(OSError, ValueError):
-            available = min(available, int(_text(limit)) - int(_text(used)))
-    most, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if most != resource.RLIM_INFINITY:
-        with suppress(OSError):
-            pages = int(_text(Path("/proc/self/statm")).split()[0])
-            # Threads reserve much more of this than they use.
-            available = min(available, (most - pages * resource.getpagesize()) // 2)
-    return max(available, 0)
-
-
-def _text(path: Path) -> str:
-    return DESCRIPTORS.instead(lambda: path.read_text(encoding="utf-8"))
+    return available_memory() // 2
