@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Annotated
 
@@ -60,7 +61,7 @@ def cp(
             [*((storage_option or ()) if "://" in normalized_url(url) else ()), *(own or ())]
             for url, own in ((source, source_option), (target, target_option))
         )
-        _refuse_overlap(normalized_url(source), normalized_url(target), is_one_storage=pairs[0] == pairs[1])
+        _refuse_overlap(_real(source), _real(target), is_one_storage=pairs[0] == pairs[1])
         with opened_any(source, pairs[0]) as here:
             if isinstance(here, StateStore):
                 options = parsed_storage_options(pairs[1])
@@ -71,6 +72,12 @@ def cp(
                 code = 0 if here.copy(_target(target, pairs[1]), states, as_json=as_json) else _DAMAGED
     if code:
         raise typer.Exit(code)
+
+
+def _real(url: str) -> str:
+    """Where a store really lies: behind the links of a local path."""
+    url = normalized_url(url)
+    return url if "://" in url else os.path.realpath(url)
 
 
 def _refuse_overlap(source: str, target: str, *, is_one_storage: bool) -> None:

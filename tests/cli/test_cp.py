@@ -145,6 +145,15 @@ def test_a_store_that_is_not_there_and_a_state_that_is_not(url: str, tmp_path: P
     assert not (tmp_path / "to").exists()
 
 
+def test_nor_is_it_through_a_link(url: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(url)
+    for target, said in (("link", "the same store"), ("link/inside", "inside SRC")):
+        run = invoked("cp", url, str(tmp_path / target))
+        assert (run.code, said in run.err) == (2, True)
+        run = invoked("cp", str(tmp_path / "link"), str(Path(url, target.removeprefix("link").lstrip("/"))))
+        assert (run.code, said in run.err) == (2, True)
+
+
 def test_a_store_is_not_copied_into_itself(url: str) -> None:
     run = invoked("cp", url, f"file://{url}/")
     assert run.code == 2

@@ -61,6 +61,16 @@ def test_a_store_that_lost_its_description_is_an_error_and_healed_by_the_next_sa
         assert [info.name for info in store.states()] == ["a.state", "b.state"]
 
 
+def test_no_store_is_made_in_the_folder_of_a_state_with_which_it_would_go(tmp_path: Path) -> None:
+    with store_with(tmp_path, folder=Folder(OLD)) as store:
+        state = store.save_state(name="a.state")
+        before = sorted(tmp_path.rglob("*"))
+        with store_with(state, folder=Folder(NEW)) as inner, pytest.raises(FormatError, match="the folder of a state"):
+            inner.save_state()
+        assert sorted(tmp_path.rglob("*")) == before
+        store.verify("a.state")
+
+
 @pytest.mark.parametrize("depth", [40, 210, 5000])
 def test_metadata_that_could_not_be_read_back_is_refused_at_once(depth: int) -> None:
     nested: object = 1

@@ -37,7 +37,8 @@ def save(storage: Storage, seed: int, name: str = "best.state") -> None:
 
 
 def contents(target: StorageTarget) -> dict[str, bytes]:
-    return {key: target.raw.get(key) for key in target.raw.keys()}
+    keys = target.raw.keys()
+    return {key: target.raw.get(key) for key in keys}
 
 
 def test_no_spelling_of_a_url_touches_the_states_that_lie_there(target: StorageTarget) -> None:

@@ -38,6 +38,42 @@ def test_each_spelling_of_a_local_path_is_the_same_place(tmp_path: Path, form: s
     assert storage.url == f"file://{tmp_path}/store"
 
 
+@pytest.mark.parametrize(
+    ("url", "same"),
+    [
+        ("s3a://bucket/x/", "s3://bucket/x"),
+        ("GCS://bucket/x//", "gs://bucket/x"),
+        ("memory:///place", "memory://place"),
+        ("memory:////place/a/", "memory://place/a"),
+        ("//var/states", "/var/states"),
+        ("file:////var//states/.", "/var/states"),
+        ("s3://bucket/..a/b../...", "s3://bucket/..a/b../..."),
+        ("hdfs:///path", "hdfs:///path"),
+    ],
+)
+def test_each_place_has_one_spelling(url: str, same: str) -> None:
+    assert normalized_url(url) == same
+
+
+@pytest.mark.parametrize("url", ["s3://b/a//b", "s3://b//a", "s3://b/a\\b", "s3://./a", "gs://b/..", "sftp://h/a/../b"])
+def test_what_may_be_another_spelling_of_a_url_is_refused(url: str) -> None:
+    for use in (normalized_url, parent_and_name, open_storage, StateStore, StateStore("memory://here").open_state):
+        with pytest.raises(InvalidNameError, match="single forward slashes"):
+            use(url)
+
+
+def test_what_is_refused_of_a_url_does_not_show_its_password() -> None:
+    with pytest.raises(InvalidNameError, match="single forward slashes") as caught:
+        open_storage("sftp://user:se\\cret@host/a")
+    assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["a\0b", "file:///a\0b", "s3://bucket/a\0b"])
+def test_a_nul_is_part_of_no_place(url: str) -> None:
+    with pytest.raises(InvalidNameError, match="NUL"):
+        open_storage(url)
+
+
 def test_a_path_object_is_a_path(tmp_path: Path) -> None:
     for path in (tmp_path, UPath(tmp_path), UPath(f"file://{tmp_path}")):
         assert open_storage(path).url == f"file://{tmp_path}"

@@ -39,6 +39,7 @@ from statevault.format.keys import (
     StateKey,
     commit_key,
     id_key,
+    manifest_key,
     parse_ids,
     parse_pin_keys,
     parse_state_keys,
@@ -271,11 +272,14 @@ class Catalog:
         """Give the store an id, and LIST it again: what is listed is known then to be of the store that has it.
 
         Raises:
+            FormatError: It would lie in the folder of a state, and go with it.
             StorageError: The id is not listed: nobody knows what lies there, and nothing else may be put.
         """
+        if self._storage.exists(manifest_key("").removeprefix("/")):
+            raise FormatError(f"{self._storage.url} is the folder of a state: give the folder or URL above it")
         identity = secrets.token_hex(8)
         self._storage.put(id_key(identity), IdRecord(id=identity, by=writer, at=datetime.now(UTC)).to_json())
-        infos = self._list()
+        infos = {info.key: info for info in self._storage.list(VAULT)}
         if id_key(identity) not in infos:
             with suppress(StorageError):
                 self._storage.delete([id_key(identity)])

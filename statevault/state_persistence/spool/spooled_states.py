@@ -62,9 +62,10 @@ class SpooledStates(KeptStates):
         self._replicator: Replicator | None = None
         if spool is not None:
             config = Spool.of(spool)
-            if config.root == normalized_url(self._storage.url):
+            remote = normalized_url(self._storage.url)
+            if "://" not in remote and os.path.realpath(config.root) == os.path.realpath(remote):
                 raise InvalidNameError(f"the spool {config.root} is the store itself: name another folder")
-            self._spool = SpoolFolder(config, normalized_url(self._storage.url))
+            self._spool = SpoolFolder(config, remote)
             self._replicator = Replicator(self._spool, self._storage, by=self._writer)
             # What an earlier process has left goes on at once.
             self._replicator.notify()

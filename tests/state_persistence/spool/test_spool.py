@@ -841,8 +841,10 @@ def test_settings_that_can_not_be_are_refused(tmp_path: Path) -> None:
         Spool("s3://bucket/states")
     with pytest.raises(InvalidNameError, match="local disk"):
         StateStore("s3://b/x", spool="s3://x/y")
-    with pytest.raises(InvalidNameError, match="the store itself"):
-        StateStore(tmp_path, spool=tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "store")
+    for store, spool in (("store", "store"), ("store", "link"), ("link", "store")):
+        with pytest.raises(InvalidNameError, match="the store itself"):
+            StateStore(tmp_path / store, spool=tmp_path / spool)
     for wrong in ({"bandwidth": 0}, {"max_bytes": -1}, {"keep_replicated": -1}, {"linger_s": -1}):
         with pytest.raises(ValueError, match="not"):
             Spool(tmp_path, **wrong)  # type: ignore[arg-type]
