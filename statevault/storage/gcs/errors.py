@@ -18,6 +18,7 @@ from statevault.errors import (
     StorageTimeoutError,
     StorageUnreachableError,
 )
+from statevault.process_limits import scarce
 from statevault.storage.os_errors import storage_error
 from statevault.storage.redaction import Secrets, chain
 
@@ -75,6 +76,8 @@ def translated(error: BaseException, *, url: str, key: str, what: str, secrets: 
     text = f"{what}: {reason or type(error).__name__}."
     if isinstance(error, Refusal):
         return _from_answer(error, url=url, key=key, text=text)
+    if why := next(filter(None, map(scarce, chain(error, contexts=True))), ""):
+        return StorageError(f"{what}: {why}.", url=url, key=key)
     # A connection that was never made is a timeout to aiohttp; fsspec wraps every timeout in one of its own.
     never_made = any(isinstance(cause, aiohttp.ConnectionTimeoutError) for cause in chain(error))
     if never_made or isinstance(error, _BROKEN):
