@@ -3,7 +3,7 @@
 The pools of :mod:`concurrent.futures` refuse work once the main thread has ended: a program that saves in an ``atexit``
 hook, or in a thread that outlives the main one, would save nothing. Here the threads are daemons that nobody waits for
 but the one who made the pool. And where no thread can be had (Python 3.12 and later start none once the main thread has
-ended; a process may have as many as it may), a call is made by whoever submits it.
+ended; a process may have as many as it may, or little address space), a call is made by whoever submits it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
+
+from statevault.process_limits import has_room_for_thread
 
 __all__ = ["WorkerPool", "parallel_map", "results_of"]
 
@@ -88,9 +90,9 @@ class WorkerPool:
         if self._idle.acquire(blocking=False):
             return True
         with self._lock:
-            if len(self._threads) < self._workers:
+            if len(self._threads) < self._workers and has_room_for_thread():
                 thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
-                with suppress(RuntimeError):
+                with suppress(RuntimeError, MemoryError):
                     thread.start()
                     self._threads.append(thread)
             return bool(self._threads)

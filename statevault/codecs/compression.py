@@ -49,6 +49,8 @@ _SAMPLE_BYTES = 128 * 1024
 _FRAME_HEADER = struct.Struct("<IBQ")
 _FRAME_DESCRIPTOR = 0xE0
 _BLOCK = 128 * 1024
+_OUT_OF_MEMORY = "Allocation error"
+"""What zstd says then; it has no other mark of it."""
 
 
 class _Contexts(threading.local):
@@ -76,7 +78,12 @@ def compress_chunk(data: Buffer, level: int = 1) -> bytes:
         # No checksum in the frame: chunks are checked against their BLAKE3 digest.
         compressor = zstandard.ZstdCompressor(level=level, write_checksum=False, write_content_size=True)
         _contexts.compressors[level] = compressor
-    return compressor.compress(flat_view(data))
+    try:
+        return compressor.compress(flat_view(data))
+    except zstandard.ZstdError as error:
+        if _OUT_OF_MEMORY in str(error):
+            raise MemoryError from error
+        raise
 
 
 def is_bounded(size: int, stored: int) -> bool:
@@ -126,6 +133,8 @@ def decompress_chunk(frame: Buffer, *, size: int) -> bytes:
         # With a content size in the header, zstandard allocates that; without one, max_output_size.
         data = _contexts.decompressor.decompress(view, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
+        if _OUT_OF_MEMORY in str(error):
+            raise MemoryError from error  # the chunk may be as healthy as any
         raise CorruptStateError(f"a compressed chunk of {size} bytes can't be decompressed: {error}") from error
     if len(data) != size:
         raise CorruptStateError(f"a compressed chunk holds {len(data)} bytes where {size} are expected")

@@ -15,6 +15,8 @@ from starlette.types import ASGIApp
 
 from statevault.console.connections import BoundedServer
 from statevault.console.errors import AddressInUseError
+from statevault.errors import StateVaultError
+from statevault.process_limits import scarce
 
 __all__ = ["WebApiServer"]
 
@@ -67,7 +69,11 @@ class WebApiServer:
         return self._url
 
     def start(self, app: ASGIApp) -> None:
-        """Serve an application; requests that came in before are answered as well."""
+        """Serve an application; requests that came in before are answered as well.
+
+        Raises:
+            StateVaultError: The system gives no thread.
+        """
         # uvicorn's logging and signals are left out: those of the process belong to the program.
         config = uvicorn.Config(
             app,
@@ -80,8 +86,12 @@ class WebApiServer:
             timeout_graceful_shutdown=_LONGEST_END_S,
         )
         self._server = BoundedServer(config, self._sockets)
-        self._thread = threading.Thread(target=self._run, args=(self._server,), name="statevault-web-api", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=(self._server,), name="statevault-web-api", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise StateVaultError(f"the thread of the web API can't be started: {scarce(error) or error}") from error
+        self._thread = thread
         # It loads modules: whatever takes the descriptors of the process comes after.
         self._server.is_up.wait()
         _logger.info("the web API is at %s", self.url)

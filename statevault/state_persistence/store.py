@@ -24,6 +24,7 @@ from statevault.errors import (
 )
 from statevault.format.keys import StateKey
 from statevault.format.names import check_component_name
+from statevault.process_limits import naming_limits
 from statevault.state_persistence.concurrency.exclusive import ExclusiveUse
 from statevault.state_persistence.concurrency.patience import Patience
 from statevault.state_persistence.content.chunk_encoding import Compression
@@ -171,6 +172,7 @@ class StateStore(SpooledStates):
             StagingSpaceError: There is no room for the snapshot.
             SaveFencedError: A prune took this writer for dead, again and again.
             StorageError: The storage failed; nothing of the state is visible, unless the error's notes say so.
+            MemoryError: No memory is left, likewise; the message names the limits of this process.
             Exception: Whatever a component raises.
         """
         return self._save(name=name, metadata=metadata, base=base, replaceable=False).result()
@@ -272,7 +274,8 @@ class StateStore(SpooledStates):
             raise
 
     def _publish(self, request: SaveRequest) -> UPath:
-        record, self._base = self._commit(self._names, request)
+        with naming_limits("the state could not be saved"):
+            record, self._base = self._commit(self._names, request)
         return self._storage.path(record.state)
 
     def _base_finder(self, given: Base | None) -> Callable[[Listing], Base | None]:

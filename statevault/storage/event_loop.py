@@ -12,11 +12,13 @@ import fsspec.asyn
 from typing_extensions import override
 
 from statevault.errors import StorageError
+from statevault.process_limits import scarce
 from statevault.worker_pool import WorkerPool
 
 __all__ = ["event_loop"]
 
-_NO_THREAD = "there is no thread for the event loop of this storage: open the store before the main thread ends"
+_NO_THREAD = "there is no thread for the event loop of this storage"
+_REMEDY = "open the store before the main thread ends"
 
 _equipped: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
@@ -27,17 +29,27 @@ def event_loop() -> asyncio.AbstractEventLoop:
     Raises:
         StorageError: Its thread can't be started: what is asked of it would never be answered.
     """
+    _forget_without_thread()
     try:
         loop: asyncio.AbstractEventLoop = fsspec.asyn.get_loop()
-    except RuntimeError as error:
-        raise StorageError(_NO_THREAD) from error
+    except (RuntimeError, MemoryError) as error:
+        _forget_without_thread()
+        raise StorageError(f"{_NO_THREAD}: {scarce(error) or _REMEDY}") from error
     thread = fsspec.asyn.iothread[0]
     if thread is None or not thread.is_alive():
-        raise StorageError(_NO_THREAD)
+        raise StorageError(f"{_NO_THREAD}: {_REMEDY}")
     if loop not in _equipped:
         loop.set_default_executor(_Executor())
         _equipped.add(loop)
     return loop
+
+
+def _forget_without_thread() -> None:
+    """Drop a loop whose thread could not be started: fsspec would give it out for ever."""
+    loop = fsspec.asyn.loop[0]
+    if loop is not None and fsspec.asyn.iothread[0] is None:
+        fsspec.asyn.loop[0] = None
+        loop.close()
 
 
 class _Executor(ThreadPoolExecutor):

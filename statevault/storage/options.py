@@ -216,7 +216,7 @@ def options_refused(
     """
     try:
         yield
-    except (OSError, ImportError):
+    except (OSError, ImportError, MemoryError):
         raise
     except refusals as error:
         failure = refusal(error, url=url, secrets=secrets, known=known, look=look)

@@ -12,6 +12,7 @@ from statevault.errors import (
     StorageTimeoutError,
     StorageUnreachableError,
 )
+from statevault.process_limits import scarce
 from statevault.storage.redaction import redacted
 
 __all__ = ["storage_error"]
@@ -62,6 +63,8 @@ def storage_error(
         return StorageTimeoutError(text, transient=True, url=url, key=key)
     if number in _UNREACHABLE or isinstance(error, ConnectionError):
         return StorageUnreachableError(text, transient=True, url=url, key=key)
+    if why := scarce(error):
+        text = f"{what}: {why}."
     if number in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
         text += " A file lies where a folder is needed, or the other way round: move it away."
     return StorageError(text, transient=number in _TRANSIENT, url=url, key=key)

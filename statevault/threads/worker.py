@@ -7,6 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 
 from statevault.errors import StateVaultError
+from statevault.process_limits import scarce
 from statevault.threads.controller import ThreadController, ThreadPhase
 from statevault.threads.notes import told
 
@@ -42,7 +43,7 @@ class WorkerThread(ABC):
             self._thread.start()
         except RuntimeError as error:
             self.controller.set_phase(self.status, ThreadPhase.NOT_STARTED)
-            raise StateVaultError(f"the thread {self.name!r} can't be started: {error}") from error
+            raise StateVaultError(f"the thread {self.name!r} can't be started: {scarce(error) or error}") from error
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the thread's end.

@@ -18,7 +18,13 @@ from typing_extensions import override
 
 from statevault import time
 from statevault.data.impls import SequentialBuffer
-from statevault.errors import PauseTimeoutError, PickleNotAllowedError, StateNotFoundError, StorageError
+from statevault.errors import (
+    PauseTimeoutError,
+    PickleNotAllowedError,
+    StateNotFoundError,
+    StateVaultError,
+    StorageError,
+)
 from statevault.launcher import LaunchConfig, launch
 from statevault.state_persistence import (
     LatestStatesKeeper,
@@ -30,6 +36,7 @@ from statevault.state_persistence import (
 )
 from statevault.storage import Body, LocalStorage
 from tests.launcher.agent import Guesser, Learner, Parts
+from tests.servers import free_port
 
 
 def states(root: Path) -> list[StateInfo]:
@@ -428,3 +435,35 @@ def test_numbers_are_shrunk_on_request(tmp_path: Path, *, shrink: bool) -> None:
     go(parts, tmp_path, max_uptime=0.2, shrink=shrink)
     (state,) = states(tmp_path)
     assert (state.stored_size < 0.9 * Heavy.weights.nbytes) is shrink
+
+
+@pytest.mark.parametrize("from_then_on", [False, True], ids=["one", "all after it"])
+@pytest.mark.parametrize("web", [False, True])
+def test_whichever_thread_is_refused_the_agent_runs_or_says_why(tmp_path: Path, from_then_on: bool, web: bool) -> None:
+    started = threading.Thread.start
+    refused_workers = 0
+    for refused in range(1, 9):
+        count = 0
+
+        def start(thread: threading.Thread, number: int = refused) -> None:
+            nonlocal count
+            count += 1
+            if count == number or (from_then_on and count > number):
+                raise RuntimeError("can't start new thread")
+            started(thread)
+
+        parts = Parts()
+        address = ("127.0.0.1", free_port()) if web else None
+        config = {"states_dir": tmp_path / str(refused), "max_uptime": 0.3, "web_api_address": address}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            try:
+                launch(parts.interaction, parts.models, parts.data, parts.trainers, config)
+            except StateVaultError as error:
+                refused_workers += 1
+                assert "can't be started: no thread can be started; " in str(error)  # noqa: PT017
+        with StateStore(tmp_path / str(refused)) as store:
+            for name in store.names():
+                store.verify(name)
+            assert store.names() or parts.agent.steps == 0
+    assert refused_workers >= 2

@@ -8,6 +8,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from statevault.process_limits import has_room_for_thread
+
 __all__ = ["Beside"]
 
 T = TypeVar("T")
@@ -16,9 +18,10 @@ T = TypeVar("T")
 class Beside(Generic[T]):
     """A call that a thread of its own makes while the caller does something else.
 
-    Unlike a pool it needs no thread: where none can be had, because the interpreter ends or the process has as many as
-    it may, the caller makes the call itself when it wants the result. Used in a ``with`` statement, the call has ended
-    when that ends, unless the caller is interrupted (Ctrl-C): whoever interrupts does not want to wait for a server.
+    Unlike a pool it needs no thread: where none can be had, because the interpreter ends, or the process has as many as
+    it may, or little address space, the caller makes the call itself when it wants the result. Used in a ``with``
+    statement, the call has ended when that ends, unless the caller is interrupted (Ctrl-C): whoever interrupts does not
+    want to wait for a server.
 
     Args:
         call: What to call.
@@ -28,11 +31,12 @@ class Beside(Generic[T]):
     def __init__(self, call: Callable[[], T], name: str) -> None:
         self._call = call
         self._future: Future[T] = Future()
-        self._has_thread = True
-        try:
-            threading.Thread(target=self._make, name=name, daemon=True).start()
-        except RuntimeError:
-            self._has_thread = False
+        self._has_thread = has_room_for_thread()
+        if self._has_thread:
+            try:
+                threading.Thread(target=self._make, name=name, daemon=True).start()
+            except (RuntimeError, MemoryError):
+                self._has_thread = False
 
     def __enter__(self) -> Self:
         return self

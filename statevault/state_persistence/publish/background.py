@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from statevault.errors import SaveSupersededError, StateVaultError
+from statevault.process_limits import has_room_for_thread
 from statevault.state_persistence.concurrency.patience import Patience
 
 __all__ = ["BackgroundPublisher"]
@@ -147,10 +148,12 @@ class BackgroundPublisher(Generic[R]):
 
     def _start_thread(self) -> bool:
         # A daemon: whoever wants a save to survive the end of the process waits for it (close()).
+        if not has_room_for_thread():
+            return False
         thread = threading.Thread(target=self._run, name="statevault-publish", daemon=True)
         try:
             thread.start()
-        except RuntimeError:
+        except (RuntimeError, MemoryError):
             return False
         self._thread = thread
         return True

@@ -330,10 +330,10 @@ def _put_marker(storage: Storage, key: StateKey, marker: bytes) -> None:
     for attempt in range(1, _TRIES_OF_MARKER + 1):
         try:
             storage.put(commit_key(*key), marker)
-        except StorageError as error:
+        except (StorageError, MemoryError) as error:
             # Only a lost answer can hide a success. After another failure (a failed fsync) the bytes may be there to
             # be read and yet not be safe: only a put that ends well counts.
-            if error.transient and _is_there(storage, commit_key(*key), marker):
+            if isinstance(error, StorageError) and error.transient and _is_there(storage, commit_key(*key), marker):
                 return
             if attempt == _TRIES_OF_MARKER:
                 error.add_note(

@@ -28,6 +28,7 @@ from statevault.errors import (
 from statevault.format.keys import StateKey, folder_of, manifest_key, state_prefix
 from statevault.format.manifest import Chunk, FileEntry, Manifest
 from statevault.format.records import CommitRecord
+from statevault.process_limits import naming_limits
 from statevault.state_persistence.content.chunk_encoding import decode_chunk
 from statevault.state_persistence.records.catalog import Catalog
 from statevault.state_persistence.restore.reads import Read, place_of, plan_reads
@@ -99,6 +100,7 @@ class StateReader:
             CorruptStateError: Bytes are missing or do not match their digest. What `sink` got before was right.
             StatePrunedError: The state was removed meanwhile.
             StorageError: The storage failed.
+            MemoryError: No memory is left; the message names the limits of this process.
         """
         files = list(files)
         entries = {file.path: file for file in files}
@@ -120,7 +122,8 @@ class StateReader:
                 if on_progress is not None:
                     on_progress(chunk.size)
 
-        parallel_map(perform, plan_reads(files), workers=_CONCURRENT_READS, name="statevault-download")
+        with naming_limits(f"{self.record.state!r} could not be read"):
+            parallel_map(perform, plan_reads(files), workers=_CONCURRENT_READS, name="statevault-download")
 
     def verify(self, *, on_progress: Callable[[int], None] | None = None) -> None:
         """Check every byte of the state.

@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from statevault.process_limits import reserve_left
 from statevault.storage.descriptors import DESCRIPTORS
 
 __all__ = ["available_memory"]
@@ -61,13 +62,10 @@ def available_memory(root: Path = _ROOT) -> int:
     for folder, account in _limited(root, int(time.monotonic())):
         with suppress(OSError, ValueError):
             available = min(available, _left(folder, account, available))
-    for limit, field in ((resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)):
-        most, _ = resource.getrlimit(limit)
-        if most != resource.RLIM_INFINITY:
-            with suppress(OSError):
-                pages = int(_text(root / "proc/self/statm").split()[field])
-                # Threads reserve much more of this than they use.
-                available = min(available, (most - pages * resource.getpagesize()) // 2)
+    left = reserve_left(root)
+    if left is not None:
+        # Threads reserve much more of this than they use.
+        available = min(available, left // 2)
     return max(available, 0)
 
 

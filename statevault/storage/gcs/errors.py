@@ -18,6 +18,7 @@ from statevault.errors import (
     StorageTimeoutError,
     StorageUnreachableError,
 )
+from statevault.process_limits import scarce
 from statevault.storage.os_errors import storage_error
 from statevault.storage.redaction import Secrets, chain
 
@@ -76,6 +77,8 @@ def translated(error: BaseException, *, url: str, key: str, what: str, secrets: 
     text = f"{what}: {reason or type(error).__name__}."
     if isinstance(error, Refusal):
         return _from_answer(error, url=url, key=key, text=text)
+    if why := next(filter(None, map(scarce, chain(error, contexts=True))), ""):
+        return StorageError(f"{what}: {why}.", url=url, key=key)
     if isinstance(error, requests.ConnectionError) and _in_auth(error):
         return StorageUnreachableError(f"{text} {_LENDER_REMEDY}", transient=True, url=url, key=key)
     # A connection that was never made is a timeout to aiohttp; fsspec wraps every timeout in one of its own.

@@ -18,6 +18,7 @@ from statevault.errors import (
     StorageUnreachableError,
     StoreNotFoundError,
 )
+from statevault.process_limits import scarce
 from statevault.storage.os_errors import storage_error
 from statevault.storage.redaction import Secrets, chain
 
@@ -190,6 +191,8 @@ def translated(error: BaseException, *, url: str, key: str, what: str, secrets: 
     if code or status:
         return _from_answer(code, status, url=url, key=key, what=f"{what}: {reason} ({code} {status}).")
     text = f"{what}: {reason}."
+    if why := next(filter(None, map(scarce, chain(error, contexts=True))), ""):
+        return StorageError(f"{what}: {why}.", url=url, key=key)
     if isinstance(error, NO_CREDENTIALS):
         return StorageAccessError(f"{text} {_CREDENTIALS_REMEDY}", url=url, key=key)
     if isinstance(error, _UNUSABLE) or _is_unusable_by_transport(error):
