@@ -5,15 +5,7 @@ NumPy and torch are imported only when an object or a file needs them.
 
 from __future__ import annotations
 
-from statevault.codecs.compression import (
-    MAX_EXPANSION,
-    MIN_GAIN,
-    compress_bounded,
-    compress_chunk,
-    decompress_chunk,
-    is_bounded,
-    worth_compressing,
-)
+from statevault.codecs.compression import MIN_GAIN, compress_chunk, decompress_chunk, worth_compressing
 from statevault.codecs.digests import DIGEST_SIZE, digest, digest_of_parts
 from statevault.codecs.pickles import (
     PicklePolicy,
@@ -27,14 +19,13 @@ from statevault.codecs.seal import MAX_SEAL_SIZE, Seal, SealWriter, find_seal
 from statevault.codecs.shuffle import shuffle, unshuffle
 from statevault.codecs.tree.decode import decode_tree
 from statevault.codecs.tree.encode import encode_tree
-from statevault.codecs.tree.file import holds_pickle, read_tree, segment_boundaries, structure_size, write_tree
+from statevault.codecs.tree.file import holds_pickle, read_tree, segment_boundaries, write_tree
 from statevault.codecs.tree.held import real_files
 from statevault.codecs.tree.layout import EncodedTree
 from statevault.codecs.tree.unchanging import Unchanging
 
 __all__ = [
     "DIGEST_SIZE",
-    "MAX_EXPANSION",
     "MAX_SEAL_SIZE",
     "MIN_GAIN",
     "EncodedTree",
@@ -42,7 +33,6 @@ __all__ = [
     "Seal",
     "SealWriter",
     "Unchanging",
-    "compress_bounded",
     "compress_chunk",
     "current_pickle_policy",
     "decode_tree",
@@ -52,7 +42,6 @@ __all__ = [
     "encode_tree",
     "find_seal",
     "holds_pickle",
-    "is_bounded",
     "load_pickle",
     "looks_like_pickle",
     "pickle_policy",
@@ -61,7 +50,6 @@ __all__ = [
     "save_pickle",
     "segment_boundaries",
     "shuffle",
-    "structure_size",
     "unshuffle",
     "worth_compressing",
     "write_tree",

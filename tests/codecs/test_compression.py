@@ -15,16 +15,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statevault.codecs import (
-    MAX_EXPANSION,
-    compress_bounded,
-    compress_chunk,
-    decompress_chunk,
-    digest,
-    digest_of_parts,
-    is_bounded,
-    worth_compressing,
-)
+from statevault.codecs import compress_chunk, decompress_chunk, digest, digest_of_parts, worth_compressing
+from statevault.codecs.compression import MAX_EXPANSION, compress_bounded, is_bounded
 from statevault.errors import CorruptStateError
 from tests.codecs.profiles import codec_settings
 

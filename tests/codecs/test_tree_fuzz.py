@@ -110,8 +110,8 @@ def test_memory_for_damaged_files_is_bounded_by_their_length() -> None:
         try:
             decode_tree(data)
         finally:
-            # What each call takes besides: msgpack's buffers, torch's and NumPy's descriptions of types, an error.
-            most = max(most, (tracemalloc.get_traced_memory()[1] - before - 100_000) / max(1, len(data)))
+            # What a call may take besides: the search for a time zone that is not there, 140 kB.
+            most = max(most, (tracemalloc.get_traced_memory()[1] - before - 250_000) / max(1, len(data)))
 
     for data in corpus():
         decode_tree(data)

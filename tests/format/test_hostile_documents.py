@@ -195,7 +195,11 @@ def fuzz(kind: str, rounds: int) -> tuple[float, dict[str, int]]:
     seed = int(os.environ.get("STATEVAULT_FUZZ_SEED") or secrets.randbits(32))
     rng = random.Random(seed)
     good, decode = DECODERS[kind]
-    pieces = [filling[:2000] for filling in FILLINGS.values()] + [text[:2000].encode() for text in JSON.values()]
+    pieces = [*FILLINGS.values(), *(text.encode() for text in JSON.values())]
+
+    def long_piece(rng: random.Random) -> bytes:
+        return rng.choice(pieces)[: rng.choice([20, 2000, SIZE])]
+
     most, outcomes = 0.0, {"decoded": 0, "refused": 0}
     decode(good)
     tracemalloc.start()
@@ -205,7 +209,7 @@ def fuzz(kind: str, rounds: int) -> tuple[float, dict[str, int]]:
             for _ in range(rng.choice([1, 1, 2, 4])):
                 place = rng.randrange(len(data) + 1)
                 cut = rng.choice([0, 1, 1, 4, 64])
-                data[place : place + cut] = rng.choice([rng.randbytes(cut), rng.choice(pieces), bytes(cut), b""])
+                data[place : place + cut] = rng.choice([rng.randbytes(cut), long_piece(rng), bytes(cut), b""])
             tracemalloc.reset_peak()
             before = tracemalloc.get_traced_memory()[0]
             try:

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgpack
 
-from statevault.codecs import compress_bounded, compress_chunk, digest
+from statevault.codecs import compress_chunk, digest
+from statevault.codecs.compression import compress_bounded
 from statevault.format.keys import COMMITS, manifest_key
 from tests.state_persistence.storages import DictStorage
 

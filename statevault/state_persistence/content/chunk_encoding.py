@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-from statevault.codecs import compress_bounded, compress_chunk, decompress_chunk, shuffle, unshuffle
+from statevault.codecs import compress_chunk, decompress_chunk, shuffle, unshuffle
+from statevault.codecs.compression import compress_bounded
 from statevault.errors import FormatError
 from statevault.format.manifest import ENCODING_PLAIN, ENCODING_ZSTD, SHUFFLED_WIDTHS
 from statevault.storage import Buffer

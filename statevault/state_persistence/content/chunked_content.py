@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 
-from statevault.codecs import digest, shuffle, structure_size, worth_compressing
+from statevault.codecs import digest, shuffle, worth_compressing
+from statevault.codecs.tree.file import structure_size
 from statevault.format.chunking import chunk_unit, plan_chunks
 from statevault.format.manifest import SHUFFLED_WIDTHS
 from statevault.state_persistence.content.chunk_encoding import Compression, encode_chunk

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from statevault.codecs import structure_size
+from statevault.codecs.tree.file import structure_size
 from statevault.errors import CorruptStateError, StatePrunedError
 from statevault.format.manifest import ENCODING_PLAIN, SHUFFLED_WIDTHS, Chunk, FileEntry
 from statevault.state_persistence.content.chunk_encoding import Compression, encode_chunk

@@ -14,7 +14,8 @@ from functools import partial
 
 from pydantic import JsonValue
 
-from statevault.codecs import compress_bounded, digest
+from statevault.codecs import digest
+from statevault.codecs.compression import compress_bounded
 from statevault.errors import (
     FormatError,
     ObjectExistsError,

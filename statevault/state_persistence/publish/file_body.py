@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 
-from statevault.codecs import MAX_EXPANSION
+from statevault.codecs.compression import MAX_EXPANSION
 from statevault.format.manifest import Chunk
 from statevault.state_persistence.content.chunk_encoding import Compression
 from statevault.state_persistence.content.file_content import EncodedChunk, StateFile

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from statevault.codecs import SealWriter, compress_bounded, decompress_chunk, digest, find_seal, is_bounded
+from statevault.codecs import SealWriter, decompress_chunk, digest, find_seal
+from statevault.codecs.compression import compress_bounded, is_bounded
 from statevault.errors import FormatError, StateVaultError
 from statevault.format.keys import MARKER_PACK, StateKey, commit_key
 from statevault.format.marker_pack import MAX_PACK_SIZE, MarkerPack, PackedMarker, microseconds

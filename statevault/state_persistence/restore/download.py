@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-from statevault.codecs import decompress_chunk, digest, is_bounded, structure_size
+from statevault.codecs import decompress_chunk, digest
 from statevault.codecs.buffers import copy_bytes
+from statevault.codecs.compression import is_bounded
+from statevault.codecs.tree.file import structure_size
 from statevault.errors import (
     CorruptStateError,
     FormatError,
