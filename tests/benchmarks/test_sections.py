@@ -121,6 +121,7 @@ def test_the_command_prints_the_head_and_the_sections_asked_for(
     assert figures["head"]["versions"].startswith("python 3")
 
 
+@pytest.mark.long
 def test_the_command_writes_a_comparison_and_its_plots_into_a_folder(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -43,7 +43,9 @@ def manager(tmp_path: Path) -> Iterator[CheckpointManager]:
         yield manager
 
 
-@pytest.mark.parametrize("backend", ["local", "juicefs", pytest.param("fake-gcs", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "backend", ["local", *(pytest.param(name, marks=pytest.mark.long) for name in ("juicefs", "fake-gcs"))]
+)
 def test_two_processes_give_what_one_gives_also_when_extended(backend: str, servers: Servers) -> None:
     target = servers.target(backend)
     with CheckpointManager(target.url, 2, storage_options=target.storage_options) as manager:

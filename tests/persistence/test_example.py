@@ -12,13 +12,12 @@ import pytest
 
 from statevault.persistence import list_policies, verify_policy
 from statevault.storage import open_storage
-from tests.persistence.worlds import BACKENDS
 from tests.servers import Servers
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "policy_persistence.py"
 
 
-@pytest.mark.parametrize("backend", [name for name in ("local", "juicefs") if name in BACKENDS])
+@pytest.mark.parametrize("backend", ["local", pytest.param("juicefs", marks=pytest.mark.long)])
 def test_a_second_run_goes_on_from_the_best_policy_of_the_first(backend: str, servers: Servers) -> None:
     target = servers.target(backend)
     options = target.storage_options

@@ -46,7 +46,14 @@ def test_no_walk_of_a_crowd_breaks_the_protocol(crowd: Scenario) -> None:
     assert report(crowd.wander(walks=rounds(short=1000, long=20_000), seed=1)) == ""
 
 
-@pytest.mark.parametrize("mutation", [WithoutAbort, ClearsBases, ListsPinsFirst, SheltersOwnFolderOfBase])
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        WithoutAbort,
+        ClearsBases,
+        *(pytest.param(name, marks=pytest.mark.long) for name in (ListsPinsFirst, SheltersOwnFolderOfBase)),
+    ],
+)
 def test_walks_of_a_crowd_find_a_prune_that_breaks_the_protocol(mutation: type[Pruner]) -> None:
     actors = {
         name: mutation(**asdict(actor)) if isinstance(actor, Pruner) else actor

@@ -11,7 +11,7 @@ import pytest
 from tests.profiles import rounds
 from tests.simulation.runner import simulate
 
-SCHEDULES = rounds(short=2000, long=100_000)
+SCHEDULES = rounds(short=1000, long=100_000)
 # The seeds go on from here: another number tries other schedules.
 FIRST = int(os.environ.get("STATEVAULT_SIMULATION_FIRST_SEED", "0"))
 JOBS = os.cpu_count() or 1

@@ -29,7 +29,7 @@ from tests.state_persistence.components import Files, Folder
 from tests.state_persistence.garbage import check_no_garbage
 
 BATCHES = 4
-KILLS = rounds(short=15, long=250)  # in each batch
+KILLS = rounds(short=8, long=250)  # in each batch
 KEPT = 3
 
 

@@ -85,6 +85,7 @@ def test_metadata_that_could_not_be_read_back_is_refused_at_once(depth: int) -> 
     assert storage.objects == {}
 
 
+@pytest.mark.long
 def test_a_marker_that_would_be_too_large_is_never_put() -> None:
     wide = {"a": [[[[[[[[[[i]]]]]]]]] for i in range(130_000)]}
     storage = DictStorage()

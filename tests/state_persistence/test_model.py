@@ -150,7 +150,7 @@ class StoreModel(RuleBasedStateMachine):
 
 
 StoreModel.TestCase.settings = settings(
-    max_examples=rounds(short=150, long=2000),
+    max_examples=rounds(short=60, long=2000),
     stateful_step_count=25,
     deadline=None,
     print_blob=True,

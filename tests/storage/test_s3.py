@@ -242,6 +242,33 @@ def test_a_failed_upload_leaves_no_parts_behind(s3: StorageTarget) -> None:
         assert raw.unfinished_uploads() == []
 
 
+def test_an_upload_that_the_server_has_lost_begins_anew(s3: StorageTarget) -> None:
+    raw = s3.raw
+    assert isinstance(raw, S3Raw)
+    begun: list[int] = []
+
+    class Source:
+        """The bytes of an object whose first upload is aborted by somebody else in the middle."""
+
+        def __iter__(self) -> Iterator[bytes]:
+            begun.append(len(begun))
+            for number in range(6):
+                yield bytes([number]) * (10 << 20)
+                if begun == [0] and number == 4:
+                    for upload in raw.client.list_multipart_uploads(Bucket=raw.bucket, Prefix=raw.prefix)["Uploads"]:
+                        raw.client.abort_multipart_upload(
+                            Bucket=raw.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                        )
+
+    if s3.name == "rclone":
+        pytest.skip("it does not list uploads")
+    storage = open_storage(s3.url, s3.storage_options, retry=_AT_ONCE)
+    assert storage.put("key", Source()) == 60 << 20
+    assert begun == [0, 1]
+    assert raw.get("key") == b"".join(bytes([number]) * (10 << 20) for number in range(6))
+    assert raw.unfinished_uploads() == []
+
+
 def test_an_upload_that_is_under_way_at_exit_writes_nothing(s3: StorageTarget) -> None:
     script = f"""
         import sys

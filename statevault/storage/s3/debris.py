@@ -10,12 +10,11 @@ from typing import Any, TypeAlias
 
 from statevault.errors import StorageAccessError, StorageError
 from statevault.storage.s3.client import S3Client
-from statevault.storage.s3.errors import answer, is_unknown_request
+from statevault.storage.s3.errors import is_missing_upload, is_unknown_request
 
 __all__ = ["abort_old_uploads"]
 
 _logger = logging.getLogger(__name__)
-_GONE = "NoSuchUpload"
 
 Ask: TypeAlias = Callable[[Callable[[S3Client], Any], str, str], Any]
 """Makes a request (given the client, what is tried, and the key that it is about) and returns its answer."""
@@ -42,7 +41,7 @@ def abort_old_uploads(ask: Ask, *, url: str, bucket: str, prefix: str, older_tha
         for upload in list(_old_uploads(ask, url, bucket, prefix, older_than)):
             aborted += _abort(ask, url, bucket, upload)
     except StorageError as error:
-        if answer(error)[0] == _GONE:
+        if is_missing_upload(error):
             return aborted  # what rclone answers where no upload is under way
         if not isinstance(error, StorageAccessError) and not is_unknown_request(error):
             raise
@@ -96,7 +95,7 @@ def _abort(ask: Ask, url: str, bucket: str, upload: dict[str, Any]) -> bool:
             "",
         )
     except StorageError as error:
-        if answer(error)[0] != _GONE:
+        if not is_missing_upload(error):
             raise
         return False  # it was completed, or somebody else was faster
     _logger.info("Ended the upload of %s in %s, which began at %s", upload["Key"], url, upload["Initiated"])

@@ -28,6 +28,7 @@ __all__ = [
     "demands_digest",
     "is_conflict",
     "is_missing",
+    "is_missing_upload",
     "is_out_of_range",
     "is_refused_request",
     "is_unknown_request",
@@ -147,6 +148,11 @@ def is_conflict(error: BaseException) -> bool:
     """Whether a conditional put found its condition not met, or another one under way."""
     code, status = answer(error)
     return code in _CONFLICT or status == 412 or (status == 409 and code not in _TRANSIENT)
+
+
+def is_missing_upload(error: BaseException) -> bool:
+    """Whether there is no such upload in parts: it was aborted, or is completed."""
+    return answer(error)[0] == "NoSuchUpload"
 
 
 def is_out_of_range(error: BaseException) -> bool:

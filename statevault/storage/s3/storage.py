@@ -37,6 +37,7 @@ from statevault.storage.s3.errors import (
     answer,
     is_conflict,
     is_missing,
+    is_missing_upload,
     is_out_of_range,
     is_unknown_request,
     translated,
@@ -108,6 +109,10 @@ class S3Storage(Storage):
             msg = f"{what}: the server says that there is no such object."
             raise StorageError(msg, transient=True, url=self.url, key=key) from error
         except StorageError as error:
+            if is_missing_upload(error):
+                # Aborted by a rule of the bucket or a server that began anew; or completed, and the answer was lost.
+                msg = f"{what}: the server does not know the upload of its parts any more."
+                raise StorageError(msg, transient=True, url=self.url, key=key) from error
             # The conflict may be with this call's own first try, whose answer was lost on the way.
             if not create_only or not is_conflict(error):
                 raise
