@@ -248,7 +248,7 @@ def test_an_access_point_has_prefixes_like_any_bucket(prefix: str) -> None:
     ("url", "names"),
     [
         (f"s3://{ACCESS_POINT}", "not the ARN of an access point"),
-        (f"s3://{ACCESS_POINT}/name\n", "not the ARN of an access point"),
+        (f"s3://{ACCESS_POINT}/name\n", "control character"),
         ("s3://arn:aws:s3:::bucket/prefix", "not the ARN of an access point, .*: write s3://bucket/prefix"),
         ("s3://arn:aws:iam::123456789012:role/name", "not the ARN of an access point"),
         ("s3://minio:9000/bucket", "a host with its port"),
