@@ -12,9 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from statevault.cli.app import app
+from statevault.errors import StorageError
+from statevault.storage.local.storage import LocalStorage
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,19 @@ def in_a_terminal(*arguments: str, answer: str = "", columns: int = 80) -> Run:
         shown += piece
     os.close(parent)
     return Run(process.wait(300), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n"), "")
+
+
+def make_unreadable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each read of objects of a name fail, as on a broken disk, for :func:`invoked` commands on local stores."""
+    for method in ("get", "get_into"):
+        read = getattr(LocalStorage, method)
+
+        def failing(storage: LocalStorage, key: str, *args: Any, read: Any = read) -> Any:
+            if key.endswith(name):
+                raise StorageError(f"can't read {key}: the disk is broken", key=key)
+            return read(storage, key, *args)
+
+        monkeypatch.setattr(LocalStorage, method, failing)
 
 
 def option_arguments(storage_options: Mapping[str, Any]) -> list[str]:

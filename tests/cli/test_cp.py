@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from statevault.state_persistence import StateStore
-from tests.cli.run import invoked, option_arguments, statevault
+from tests.cli.run import invoked, make_unreadable, option_arguments, statevault
 from tests.servers import Servers, free_port, target_names
 from tests.state_persistence.components import Folder, some_files
 
@@ -168,7 +168,7 @@ def test_an_empty_store_has_nothing_to_copy(url: str, tmp_path: Path) -> None:
     assert not (tmp_path / "to").exists()
 
 
-def test_a_copy_that_breaks_off_counts_what_is_left(tmp_path: Path) -> None:
+def test_a_copy_that_breaks_off_counts_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     states = tmp_path / "states"
     folder = Folder({"a.bin": b"1" * 100})
     with StateStore(states) as store:
@@ -177,8 +177,7 @@ def test_a_copy_that_breaks_off_counts_what_is_left(tmp_path: Path) -> None:
             folder.files = {"a.bin": bytes([number]) * 100}
             store.save_state(name=f"{number}.state")
     [data] = (states / "1.state" / "folder").iterdir()
-    data.unlink()
-    data.symlink_to(data)
+    make_unreadable(f"1.state/folder/{data.name}", monkeypatch)
     run = invoked("cp", str(states), str(tmp_path / "copy"))
     assert run.code == 6
     assert re.search(r"1 copied \(.* uploaded\), 0 there already, 2 not copied\.", run.out)

@@ -79,14 +79,14 @@ class Resources:
 
 
 def _open_files() -> Counter[str]:
-    """What the process has open, but for what is kept for saves: these come and go with what others leave of them."""
+    """What the process has open, but for what is kept for saves, and read of ``/proc`` by threads of other tests."""
     kept = {str(descriptor) for descriptor in DESCRIPTORS._kept}
     found: Counter[str] = Counter()
     for path in Path("/proc/self/fd").iterdir():
         if path.name not in kept:
             with contextlib.suppress(FileNotFoundError):  # that of this listing
                 found[os.readlink(path).partition("[")[0]] += 1  # noqa: PTH115 - what is no path, too
-    return found
+    return Counter({name: count for name, count in found.items() if not name.startswith("/proc/")})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pytest
 from typing_extensions import override
 
 from statevault.errors import StateExistsError, StorageError
-from statevault.format.keys import abort_key, manifest_key
+from statevault.format.keys import IDS, abort_key, manifest_key
 from statevault.format.records import AbortRecord
 from statevault.state_persistence import StateStore
 from statevault.state_persistence.records import deadline
@@ -103,8 +103,8 @@ class Careless(DictStorage):
 
     @override
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        if self._has_listed or prefix != "_vault/":
-            yield from super().list(prefix)
+        # Of the ids it knows: without one it would list a second time.
+        yield from super().list(prefix if self._has_listed or prefix != "_vault/" else IDS)
         self._has_listed |= prefix == "_vault/"
 
 
