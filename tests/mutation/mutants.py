@@ -165,14 +165,14 @@ MUTANTS = (
     Mutant(
         "a marker whose answer is lost is taken for put",
         _COMMIT,
-        "            if error.transient and _is_there(storage, commit_key(*key), marker):\n                return\n",
-        "            if error.transient:\n                return\n",
+        "            if isinstance(error, StorageError) and error.transient and _is_there(storage, commit_key(*key), marker):\n                return\n",
+        "            if isinstance(error, StorageError) and error.transient:\n                return\n",
         ("test_crash_points.py",),
     ),
     Mutant(
         "a marker is taken for durable after any error",
         _COMMIT,
-        "            if error.transient and _is_there(",
+        "            if isinstance(error, StorageError) and error.transient and _is_there(",
         "            if _is_there(",
         ("test_meddling.py",),
     ),
