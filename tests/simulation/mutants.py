@@ -101,7 +101,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a marker without an answer is taken for put": Mutant(
         "publish.commit",
-        (("if error.transient and _is_there(storage, commit_key(*key), marker):", "if error.transient:"),),
+        ((" and _is_there(storage, commit_key(*key), marker):", ":"),),
     ),
     "the fences are not looked at": Mutant(
         "publish.ending",
@@ -124,8 +124,8 @@ MUTANTS: dict[str, Mutant] = {
         "records.catalog",
         (
             (
-                "max((key.sequence for key in (*self.commits, *self.tombstones)), default=0)",
-                "max((key.sequence for key in self.commits), default=0)",
+                "(key.sequence for key in (*self.commits, *self.tombstones))",
+                "(key.sequence for key in self.commits)",
             ),
         ),
     ),
