@@ -167,7 +167,7 @@ MUTANTS = (
         "a marker whose answer is lost is taken for put",
         _COMMIT,
         "            if isinstance(error, StorageError) and error.transient and _is_there(storage, commit_key(*key), marker):\n                return\n",
-        "            if error.transient:\n                return\n",
+        "            if isinstance(error, StorageError) and error.transient:\n                return\n",
         ("test_crash_points.py",),
     ),
     Mutant(

@@ -107,6 +107,12 @@ class S3Raw(RawStore):
         answer = self.client.list_multipart_uploads(Bucket=self.bucket, Prefix=self.prefix)
         return [upload["Key"].removeprefix(self.prefix) for upload in answer.get("Uploads", ())]
 
+    def abort_uploads(self) -> None:
+        """Abort all multipart uploads that are under way."""
+        answer = self.client.list_multipart_uploads(Bucket=self.bucket, Prefix=self.prefix)
+        for upload in answer.get("Uploads", ()):
+            self.client.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
     def put(self, key: str, data: bytes) -> None:
         self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data)
 

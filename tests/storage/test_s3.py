@@ -243,25 +243,23 @@ def test_a_failed_upload_leaves_no_parts_behind(s3: StorageTarget) -> None:
 
 
 def test_an_upload_that_the_server_has_lost_begins_anew(s3: StorageTarget) -> None:
+    if s3.name == "rclone":
+        pytest.skip("it does not list uploads")
     raw = s3.raw
     assert isinstance(raw, S3Raw)
+    abort = raw.abort_uploads
     begun: list[int] = []
 
     class Source:
-        """The bytes of an object whose first upload is aborted by somebody else in the middle."""
+        """The bytes of an object whose first upload is aborted by another program in the middle."""
 
         def __iter__(self) -> Iterator[bytes]:
             begun.append(len(begun))
             for number in range(6):
                 yield bytes([number]) * (10 << 20)
                 if begun == [0] and number == 4:
-                    for upload in raw.client.list_multipart_uploads(Bucket=raw.bucket, Prefix=raw.prefix)["Uploads"]:
-                        raw.client.abort_multipart_upload(
-                            Bucket=raw.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                        )
+                    abort()
 
-    if s3.name == "rclone":
-        pytest.skip("it does not list uploads")
     storage = open_storage(s3.url, s3.storage_options, retry=_AT_ONCE)
     assert storage.put("key", Source()) == 60 << 20
     assert begun == [0, 1]
