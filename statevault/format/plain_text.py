@@ -34,12 +34,23 @@ def plain_json(value: Any, *, indent: int | None = None, ascii_only: bool = Fals
 
 
 def finite(value: Any) -> Any:
-    """A value in which NaN and infinities, which JSON has not, are None."""
+    """A value in which NaN and infinities, which JSON has not, are None; the value itself if there are none."""
+    return value if _is_finite(value) else _without_infinities(value)
+
+
+def _without_infinities(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {name: finite(inner) for name, inner in value.items()}
-    return list(map(finite, value)) if isinstance(value, (list, tuple)) else value
+        return {name: _without_infinities(inner) for name, inner in value.items()}
+    return list(map(_without_infinities, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return all(map(_is_finite, inner))
 
 
 def _escaped_line(line: str) -> str:

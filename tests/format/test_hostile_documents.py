@@ -159,7 +159,7 @@ def test_memory_for_a_record_is_bounded_by_its_length(field: str, filling: str) 
 
     fields = json.loads(a_marker().to_json()) | {field: "@"}
     hostile = json.dumps(fields).replace('"@"', f'{{"a": {filling}}}' if field == "metadata" else filling).encode()
-    assert peak_of(read) < 130 * len(hostile) + 200_000
+    assert peak_of(read) < 100 * len(hostile) + 200_000
 
 
 def a_marker() -> CommitRecord:

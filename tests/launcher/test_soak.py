@@ -72,21 +72,30 @@ class Resources:
         assert resident is not None
         return cls(
             threads=tuple(thread.name for thread in threading.enumerate()),
-            files=_open_files(),
+            files=_lasting_files(),
             staging=frozenset(path for root in roots for path in root.glob(f"statevault-*/{os.getpid()}-*")),
             memory=int(resident[1]) << 10,
         )
 
 
+def _lasting_files() -> Counter[str]:
+    """What the process has open at each of some looks: threads of other tests open files in passing."""
+    found = _open_files()
+    for _ in range(3):
+        system_time.sleep(0.1)
+        found &= _open_files()
+    return found
+
+
 def _open_files() -> Counter[str]:
-    """What the process has open, but for what is kept for saves, and read of ``/proc`` by threads of other tests."""
+    """What the process has open, but for what is kept for saves: these come and go with what others leave of them."""
     kept = {str(descriptor) for descriptor in DESCRIPTORS._kept}
     found: Counter[str] = Counter()
     for path in Path("/proc/self/fd").iterdir():
         if path.name not in kept:
             with contextlib.suppress(FileNotFoundError):  # that of this listing
                 found[os.readlink(path).partition("[")[0]] += 1  # noqa: PTH115 - what is no path, too
-    return Counter({name: count for name, count in found.items() if not name.startswith("/proc/")})
+    return found
 
 
 @dataclass(frozen=True, slots=True)

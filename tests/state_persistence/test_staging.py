@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,21 @@ time.sleep(60)
 """
 
 
+@contextmanager
+def a_dead_and_a_living_holder(root: Path) -> Iterator[tuple[Path, Path]]:
+    """Two processes that stage, one of which is killed, the other when the block ends: what they have staged."""
+    killed, left = holder(root)
+    living, held = holder(root)
+    try:
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        yield left, held
+    finally:
+        for process in (killed, living):
+            process.kill()
+            process.communicate()
+
+
 def holder(root: Path) -> tuple[subprocess.Popen[str], Path]:
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(root)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -40,36 +56,24 @@ def holder(root: Path) -> tuple[subprocess.Popen[str], Path]:
 
 
 def test_what_a_killed_process_left_is_swept_and_a_living_ones_is_not(tmp_path: Path) -> None:
-    killed, left = holder(tmp_path)
-    living, held = holder(tmp_path)
-    try:
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
+    with a_dead_and_a_living_holder(tmp_path) as (left, held):
         staging = Staging(tmp_path)
         staging.make(tmp_path)
         assert not left.parent.exists()
         assert (held / "half-written").exists()
         staging.close()
-    finally:
-        for process in (killed, living):
-            process.kill()
-            process.communicate()
     Staging(tmp_path).make(tmp_path)
     assert not held.parent.exists()
 
 
 def test_a_folder_without_a_lock_is_swept_if_its_process_is_gone(tmp_path: Path) -> None:
     """Whoever cleans folders for temporary files may remove the lock of a living process."""
-    killed, left = holder(tmp_path)
-    living, held = holder(tmp_path)
     older, earlier = tmp_path / "1-0123abcd", tmp_path / "99999-ffffffff"
-    for folder in (older, earlier):
-        folder.mkdir()
-        (folder / "half-written").write_bytes(b"x")
-    earlier.chmod(0o500)
-    try:
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
+    with a_dead_and_a_living_holder(tmp_path) as (left, held):
+        for folder in (older, earlier):
+            folder.mkdir()
+            (folder / "half-written").write_bytes(b"x")
+        earlier.chmod(0o500)
         for path in (left, held):
             path.parent.with_suffix(".lock").unlink()
         staging = Staging(tmp_path)
@@ -83,10 +87,6 @@ def test_a_folder_without_a_lock_is_swept_if_its_process_is_gone(tmp_path: Path)
         assert (held / "half-written").exists()
         staging.close()
         other.close()
-    finally:
-        for process in (killed, living):
-            process.kill()
-            process.communicate()
     Staging(tmp_path).make(tmp_path)
     assert not held.parent.exists()
 
